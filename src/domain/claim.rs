@@ -1,0 +1,135 @@
+//! What a claim does to what the store holds.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::domain::name::Name;
+use crate::domain::namespace::{Namespace, Version};
+use crate::domain::rotation::Rotation;
+use crate::secret::Password;
+
+/// What a caller asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimRequest {
+    /// The namespace.
+    pub name: Name,
+    /// When it shall expire. Where left out, [`DEFAULT_LIFETIME`] from now, but never earlier than it already would.
+    pub expires: Option<Timestamp>,
+    /// Who shall be told of its troubles, empty for nobody. Where left out, whoever is told already.
+    pub contact: Option<String>,
+}
+
+/// How long a namespace lives whose claim doesn't say (as in 2018).
+pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(4 * 3600);
+
+/// What to do about a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// Nobody has claimed this name: insert this record.
+    Create(Namespace),
+    /// Something of it changes, or it comes back from the dead: write this record over the one that was found.
+    Change(Namespace),
+    /// It stands as asked for.
+    Keep,
+    /// It is being cleaned up; ask again then.
+    Wait(Timestamp),
+}
+
+/// Decides what `asked` makes of `found`, the record in the store. `fresh` gives the password that a new or revived
+/// namespace begins with.
+pub fn decide_claim(
+    found: Option<&Namespace>,
+    asked: &ClaimRequest,
+    now: Timestamp,
+    fresh: impl FnOnce() -> Password,
+) -> Claim {
+    let default = now.plus(DEFAULT_LIFETIME);
+    match found {
+        Some(namespace) if namespace.gone.is_none() => {
+            let claimed = Namespace {
+                expires: asked.expires.unwrap_or(namespace.expires.max(default)),
+                contact: asked.contact.clone().unwrap_or_else(|| namespace.contact.clone()),
+                ..namespace.clone()
+            };
+            if claimed == *namespace { Claim::Keep } else { Claim::Change(claimed) }
+        }
+        Some(Namespace { gone: Some(gone), .. }) if gone.cleaning_until.is_some_and(|until| until > now) => {
+            Claim::Wait(gone.cleaning_until.unwrap_or(now))
+        }
+        other => {
+            let begun = Namespace {
+                name: asked.name.clone(),
+                contact: asked.contact.clone().unwrap_or_default(),
+                created: now,
+                expires: asked.expires.unwrap_or(default),
+                rotation: Rotation::first(fresh(), now),
+                gone: None,
+                warned: None,
+                version: other.map_or(Version::NEW, |tombstone| tombstone.version),
+            };
+            if other.is_some() { Claim::Change(begun) } else { Claim::Create(begun) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::namespace::Gone;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000)
+    }
+
+    fn asked(expires: Option<i64>, contact: Option<&str>) -> ClaimRequest {
+        let name = Name::from_stored("taskcluster-x".into());
+        ClaimRequest { name, expires: expires.map(at), contact: contact.map(str::to_owned) }
+    }
+
+    fn known() -> Namespace {
+        let Claim::Create(namespace) = decide_claim(None, &asked(None, Some("a@a.com")), at(0), Password::random)
+        else {
+            panic!("a claim of an unknown name creates it");
+        };
+        Namespace { version: Version(1), ..namespace }
+    }
+
+    fn decide(found: &Namespace, asked: &ClaimRequest, now: i64) -> Claim {
+        decide_claim(Some(found), asked, at(now), || panic!("a live namespace needs no new password"))
+    }
+
+    #[test]
+    fn a_new_namespace_lives_four_hours_and_warns_nobody() {
+        let Claim::Create(new) = decide_claim(None, &asked(None, None), at(100), Password::random) else { panic!() };
+        assert_eq!((new.expires, new.contact.as_str(), new.version), (at(100 + 14_400), "", Version::NEW));
+        assert!(new.rotation.active.is_none() && new.rotation.pending.is_some());
+    }
+
+    #[test]
+    fn what_is_left_out_shortens_nothing_and_keeps_the_contact() {
+        let found = Namespace { expires: at(90_000), ..known() };
+        assert_eq!(decide(&found, &asked(None, None), 100), Claim::Keep);
+        let Claim::Change(longer) = decide(&known(), &asked(None, None), 100) else { panic!() };
+        assert_eq!((longer.expires, longer.contact.as_str()), (at(14_500), "a@a.com"));
+    }
+
+    #[test]
+    fn what_is_said_counts_even_if_it_shortens_or_is_past_or_clears() {
+        let Claim::Change(changed) = decide(&known(), &asked(Some(-5), Some("")), 100) else { panic!() };
+        assert_eq!((changed.expires, changed.contact.as_str()), (at(-5), ""));
+    }
+
+    #[test]
+    fn a_gone_namespace_comes_back_with_fresh_passwords_once_nobody_cleans_it() {
+        let gone = |cleaning_until| Namespace { gone: Some(Gone { since: at(50), cleaning_until }), ..known() };
+        assert_eq!(decide(&gone(Some(at(200))), &asked(None, None), 199), Claim::Wait(at(200)));
+        for cleaning_until in [None, Some(at(200))] {
+            let found = gone(cleaning_until);
+            let decided = decide_claim(Some(&found), &asked(None, None), at(200), Password::random);
+            let Claim::Change(revived) = decided else { panic!() };
+            assert_eq!((revived.gone, revived.created, revived.version), (None, at(200), found.version));
+            assert_ne!(revived.rotation.pending, found.rotation.pending);
+            assert_eq!(revived.contact, "");
+        }
+    }
+}

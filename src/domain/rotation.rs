@@ -1,0 +1,188 @@
+//! Rotation: which of a namespace's two users is active, which password comes next, and until when one is good.
+//!
+//! ```text
+//! user-1: AAAAASSSSSAAAAA..      A active, S standby
+//! user-2: SSSSSAAAAASSSSS..      at each switch the standby user gets a new password and becomes active
+//! time-->   X    Y  Z            a claim at X returns user-1, due at Y, reclaimAt Z
+//! ```
+//!
+//! Every change of a password takes three steps: [`Rotation::begin`] chooses it and is stored, the broker is told,
+//! [`Rotation::settle`] promotes it and is stored. Whoever finds a pending password finishes with *that* password, so
+//! first creation, rotation and recovery from a crash are one path, and a password is handed out only after the broker
+//! has it.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::domain::name::Slot;
+use crate::secret::Password;
+
+/// A user's slot and its password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Which of the two users.
+    pub slot: Slot,
+    /// The password it logs in with.
+    pub password: Password,
+}
+
+/// The next password, before it is known whether the broker has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// The user and the password it is getting.
+    pub credentials: Credentials,
+    /// When it was chosen. A pending password that is old belongs to a process that died.
+    pub since: Timestamp,
+}
+
+/// The passwords of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotation {
+    /// What claims return; `None` until the first password is settled.
+    pub active: Option<Credentials>,
+    /// What claims returned before the last switch; it logs in until the next one. `None` until the first switch, while
+    /// the standby user can't log in.
+    pub previous: Option<Credentials>,
+    /// The password being put in force.
+    pub pending: Option<Pending>,
+    /// When the next switch may begin.
+    pub due: Timestamp,
+    /// How long after `due` a claim of `active` is good: half the interval that was configured when it was settled, kept
+    /// with it so that no promise is broken when the configured interval changes.
+    pub grace: Duration,
+}
+
+impl Rotation {
+    /// The rotation of a new namespace: `first` is pending for user 1, and user 2 can't log in.
+    pub fn first(first: Password, now: Timestamp) -> Rotation {
+        let credentials = Credentials { slot: Slot::One, password: first };
+        Rotation {
+            active: None,
+            previous: None,
+            pending: Some(Pending { credentials, since: now }),
+            due: now,
+            grace: Duration::ZERO,
+        }
+    }
+
+    /// Chooses `fresh` as the standby user's next password. Unchanged while one is pending.
+    pub fn begin(&self, fresh: Password, now: Timestamp) -> Rotation {
+        if self.pending.is_some() {
+            return self.clone();
+        }
+        let slot = self.active.as_ref().map_or(Slot::One, |active| active.slot.other());
+        let pending = Pending { credentials: Credentials { slot, password: fresh }, since: now };
+        Rotation { pending: Some(pending), ..self.clone() }
+    }
+
+    /// Promotes the pending password, which the broker has by `now`, and sets the next switch one interval `every`
+    /// later. Unchanged where nothing is pending.
+    ///
+    /// The next switch overwrites the password that was active until now. Claims have returned that one with a
+    /// `reclaimAt` of at most `now + grace`, so the next switch comes no sooner, whatever `every` says by now.
+    pub fn settle(&self, now: Timestamp, every: Duration) -> Rotation {
+        let Some(pending) = &self.pending else { return self.clone() };
+        Rotation {
+            active: Some(pending.credentials.clone()),
+            previous: self.active.clone(),
+            pending: None,
+            due: now.plus(every.max(self.grace)),
+            grace: every / 2,
+        }
+    }
+
+    /// Until when a claim that returns the active password at `now` may rely on it. Always after `now`: where the switch
+    /// is overdue, it can come at any moment, and leaves the password good for one more interval.
+    pub fn reclaim_at(&self, now: Timestamp) -> Timestamp {
+        self.due.max(now).plus(self.grace)
+    }
+
+    /// Whether a switch should begin, or one that began at least `abandoned` ago should be finished by somebody else.
+    pub fn is_due(&self, now: Timestamp, abandoned: Duration) -> bool {
+        match &self.pending {
+            Some(pending) => pending.since.plus(abandoned) <= now,
+            None => self.due <= now,
+        }
+    }
+
+    /// The password with which the user in `slot` logs in once everything stored has reached the broker; `None` for a
+    /// user who can't.
+    pub fn password_of(&self, slot: Slot) -> Option<&Password> {
+        let pending = self.pending.as_ref().map(|pending| &pending.credentials);
+        [pending, self.active.as_ref(), self.previous.as_ref()]
+            .into_iter()
+            .flatten()
+            .find(|held| held.slot == slot)
+            .map(|held| &held.password)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000)
+    }
+
+    #[test]
+    fn the_first_password_goes_to_user_1_and_user_2_stays_blocked() {
+        let password = Password::random();
+        let rotation = Rotation::first(password.clone(), at(0)).settle(at(1), HOUR);
+        assert_eq!(rotation.active, Some(Credentials { slot: Slot::One, password }));
+        assert_eq!(rotation.password_of(Slot::Two), None);
+        assert_eq!(rotation.due, at(3601));
+        assert_eq!(rotation.reclaim_at(at(10)), at(3601 + 1800));
+    }
+
+    #[test]
+    fn a_switch_keeps_the_former_password_and_the_one_after_overwrites_it() {
+        let first = Rotation::first(Password::random(), at(0)).settle(at(0), HOUR);
+        let second = first.begin(Password::random(), at(3600)).settle(at(3601), HOUR);
+        assert_eq!(second.previous, first.active);
+        assert_eq!(second.active.as_ref().unwrap().slot, Slot::Two);
+        let third = second.begin(Password::random(), at(7201));
+        assert_eq!(third.pending.as_ref().unwrap().credentials.slot, Slot::One);
+        assert_ne!(third.password_of(Slot::One), Some(&first.active.as_ref().unwrap().password));
+    }
+
+    #[test]
+    fn a_pending_password_is_never_replaced() {
+        let begun = Rotation::first(Password::random(), at(0));
+        assert_eq!(begun.begin(Password::random(), at(5)), begun);
+        let settled = begun.settle(at(1), HOUR);
+        assert_eq!(settled.settle(at(2), HOUR), settled);
+    }
+
+    #[test]
+    fn reclaim_at_is_in_the_future_and_the_password_outlives_it() {
+        let first = Rotation::first(Password::random(), at(0)).settle(at(0), HOUR);
+        for (claimed, switched) in [(10, 3600), (3600, 3600), (50_000, 50_000), (3599, 90_000)] {
+            let promised = first.reclaim_at(at(claimed));
+            assert!(promised > at(claimed));
+            let second = first.begin(Password::random(), at(switched)).settle(at(switched), HOUR);
+            assert!(second.due >= promised, "claimed at {claimed}, switched at {switched}");
+        }
+    }
+
+    #[test]
+    fn a_shorter_interval_breaks_no_promise_made_under_the_longer_one() {
+        let slow = Rotation::first(Password::random(), at(0)).settle(at(0), 10 * HOUR);
+        let promised = slow.reclaim_at(at(36_000));
+        let fast = slow.begin(Password::random(), at(36_000)).settle(at(36_000), HOUR);
+        assert!(fast.due >= promised);
+        assert_eq!(fast.grace, HOUR / 2);
+    }
+
+    #[test]
+    fn a_pending_password_is_left_to_its_owner_for_a_while() {
+        let settled = Rotation::first(Password::random(), at(0)).settle(at(0), HOUR);
+        assert!(!settled.is_due(at(3599), HOUR));
+        assert!(settled.is_due(at(3600), HOUR));
+        let begun = settled.begin(Password::random(), at(3600));
+        assert!(!begun.is_due(at(3629), Duration::from_secs(30)));
+        assert!(begun.is_due(at(3630), Duration::from_secs(30)));
+    }
+}

@@ -1,0 +1,7 @@
+//! A namespace credential broker for RabbitMQ.
+
+pub mod broker;
+pub mod clock;
+pub mod domain;
+pub mod secret;
+pub mod store;

@@ -1,0 +1,3 @@
+//! The program `taskcluster-pulse`.
+
+fn main() {}

@@ -1,0 +1,126 @@
+//! Passwords of broker users: made here and nowhere else, wiped when dropped, and never printed.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+/// A broker user's password. `Debug` shows nothing of it, and there is no `Display`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(Zeroizing<String>);
+
+impl Password {
+    /// A new password: 192 random bits from the operating system's generator, as 32 characters of `[A-Za-z0-9_-]`, so
+    /// that it stands in a URL as it is.
+    pub fn random() -> Password {
+        let bytes = Zeroizing::new(rand::random::<[u8; 24]>());
+        Password(Zeroizing::new(URL_SAFE_NO_PAD.encode(*bytes)))
+    }
+
+    /// A password that was made before, as the store gives it back.
+    pub fn from_stored(text: String) -> Password {
+        Password(Zeroizing::new(text))
+    }
+
+    /// The password itself, for the connection string and for sealing; for nothing that is shown or logged.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// What RabbitMQ is told in place of the password, under a fresh random salt.
+    pub fn hash(&self) -> PasswordHash {
+        self.hash_with(rand::random())
+    }
+
+    fn hash_with(&self, salt: [u8; 4]) -> PasswordHash {
+        let digest = Sha256::new().chain_update(salt).chain_update(self.0.as_bytes()).finalize();
+        PasswordHash(STANDARD.encode([&salt[..], &digest[..]].concat()))
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
+/// A password hash in RabbitMQ's `rabbit_password_hashing_sha256` form: base64 of a 4-byte salt and the SHA-256 of salt
+/// and password (RabbitMQ docs, "Credentials and Passwords"). An empty one belongs to a user who can't log in by password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash(String);
+
+impl PasswordHash {
+    /// The hash under which no password logs in.
+    pub fn blocked() -> PasswordHash {
+        PasswordHash(String::new())
+    }
+
+    /// A hash as the broker reports it.
+    pub fn from_broker(text: String) -> PasswordHash {
+        PasswordHash(text)
+    }
+
+    /// Whether no password logs in with this hash.
+    pub fn is_blocked(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `password` logs in with this hash. The comparison takes the same time wherever the two differ.
+    pub fn verifies(&self, password: &Password) -> bool {
+        let Ok(bytes) = STANDARD.decode(&self.0) else { return false };
+        let Some((salt, _)) = bytes.split_first_chunk::<4>() else { return false };
+        password.hash_with(*salt).0.as_bytes().ct_eq(self.0.as_bytes()).into()
+    }
+
+    /// The text that is sent to RabbitMQ as `password_hash`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_blocked() { "PasswordHash(blocked)" } else { "PasswordHash(..)" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_has_192_random_bits_and_needs_no_escaping() {
+        let (a, b) = (Password::random(), Password::random());
+        assert_ne!(a, b);
+        assert_eq!(URL_SAFE_NO_PAD.decode(a.expose()).unwrap().len(), 24);
+        assert!(a.expose().bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_'));
+    }
+
+    #[test]
+    fn the_hash_is_rabbitmqs() {
+        // The worked example of RabbitMQ's documentation: password "test12", salt 908DC60A.
+        let password = Password::from_stored("test12".into());
+        let hash = password.hash_with([0x90, 0x8D, 0xC6, 0x0A]);
+        assert_eq!(hash.as_str(), "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR");
+        assert!(hash.verifies(&password));
+        assert!(!hash.verifies(&Password::from_stored("test13".into())));
+    }
+
+    #[test]
+    fn nothing_logs_in_with_a_blocked_or_broken_hash() {
+        for hash in ["", "!", "AAAA"] {
+            assert!(!PasswordHash::from_broker(hash.into()).verifies(&Password::from_stored(String::new())));
+        }
+        assert!(PasswordHash::blocked().is_blocked());
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let password = Password::random();
+        let shown = format!("{password:?} {:?}", password.hash());
+        assert_eq!(shown, "Password(..) PasswordHash(..)");
+    }
+}
