@@ -3,5 +3,6 @@
 pub mod broker;
 pub mod clock;
 pub mod domain;
+pub mod hawk;
 pub mod secret;
 pub mod store;
