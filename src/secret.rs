@@ -1,4 +1,4 @@
-//! Passwords of broker users: made here and nowhere else, wiped when dropped, and never printed.
+//! Secrets: wiped when dropped, and never printed. Passwords of broker users are made here and nowhere else.
 
 use std::fmt;
 
@@ -44,6 +44,34 @@ impl Password {
 impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Password(..)")
+    }
+}
+
+/// A secret that we are given and don't make: an access token, a key ring, a URL that may hold a password. `Debug` shows
+/// nothing of it, and there is no `Display`.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Guards `text`.
+    pub fn new(text: impl Into<String>) -> Secret {
+        Secret(Zeroizing::new(text.into()))
+    }
+
+    /// The secret itself; for nothing that is shown or logged.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether none was given.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_empty() { "Secret(none)" } else { "Secret(..)" })
     }
 }
 
@@ -122,5 +150,6 @@ mod tests {
         let password = Password::random();
         let shown = format!("{password:?} {:?}", password.hash());
         assert_eq!(shown, "Password(..) PasswordHash(..)");
+        assert_eq!(format!("{:?} {:?}", Secret::new("x"), Secret::default()), "Secret(..) Secret(none)");
     }
 }
