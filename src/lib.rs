@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod clock;
+pub mod config;
 pub mod domain;
 pub mod hawk;
 pub mod secret;

@@ -1,0 +1,171 @@
+//! The kinds of values that say where something is: ports, hosts and URLs.
+
+use std::net::IpAddr;
+
+use url::Url;
+
+use super::kinds::{Kind, Wrong, from_text, number, only, own, secret};
+use crate::secret::Secret;
+
+/// A TCP port to connect to.
+pub(super) const PORT: Kind<u16> = Kind {
+    expected: "a port from 1 to 65535",
+    secret: false,
+    parse: |value| number(value).filter(|port| *port > 0).ok_or(Wrong::Unexpected),
+};
+
+/// A TCP port to listen at.
+pub(super) const LISTEN_PORT: Kind<u16> = Kind {
+    expected: "a port from 1 to 65535, or 0 for any that is free",
+    secret: false,
+    parse: |value| number(value).ok_or(Wrong::Unexpected),
+};
+
+/// An address to listen at.
+pub(super) const ADDRESS: Kind<IpAddr> = Kind {
+    expected: "an IP address, such as `0.0.0.0`, `127.0.0.1` or `::`",
+    secret: false,
+    parse: |value| from_text(value, |text| text.parse().ok()),
+};
+
+/// A host without port.
+pub(super) const HOST: Kind<String> = Kind {
+    expected: "the name or address of a host alone, without protocol and port",
+    secret: false,
+    parse: |value| {
+        own(value, |text| {
+            text.is_empty()
+                || (!text.contains([':', '/', '@']) || text.starts_with('[')) && url::Host::parse(text).is_ok()
+        })
+    },
+};
+
+/// The protocol of a connection string, with its slashes.
+pub(super) const AMQP_PROTOCOL: Kind<String> = Kind {
+    expected: "`amqps://` or `amqp://`",
+    secret: false,
+    parse: |value| {
+        from_text(value, |text| match text.trim_end_matches('/').trim_end_matches(':') {
+            protocol @ ("amqp" | "amqps") => Some(format!("{protocol}://")),
+            _ => None,
+        })
+    },
+};
+
+/// What ends a connection string.
+pub(super) const SUFFIX: Kind<String> = Kind {
+    expected: "nothing, or the query of a URL, such as `?frameMax=0`",
+    secret: false,
+    parse: |value| {
+        own(value, |text| text.is_empty() || text.starts_with('?') && only(&text[1..], "-._~!$&'()*+,;=:@/?%"))
+    },
+};
+
+/// Where an HTTP service is; without the slashes at its end.
+pub(super) const HTTP_URL: Kind<String> = Kind {
+    expected: "a URL that begins with `https://` or `http://`, such as `https://host.example.com`",
+    secret: false,
+    parse: |value| {
+        let text = value.as_str().ok_or(Wrong::Unexpected)?.trim_end_matches('/');
+        if text.contains('@') {
+            return Err(Wrong::because("holds a user name or password; give these in their own settings"));
+        }
+        let good = |url: Url| matches!(url.scheme(), "http" | "https") && url.query().or(url.fragment()).is_none();
+        if text.is_empty() || Url::parse(text).is_ok_and(good) { Ok(text.to_owned()) } else { Err(Wrong::Unexpected) }
+    },
+};
+
+/// Where the store is.
+pub(super) const DATABASE_URL: Kind<Secret> = Kind {
+    expected: "`sqlite:<path>` or `postgres://<user>:<password>@<host>/<database>`",
+    secret: true,
+    parse: |value| {
+        let file = |text: &str| text.strip_prefix("sqlite:").is_some_and(|path| !path.is_empty());
+        secret(value, |text| {
+            text.is_empty() || file(text) || text.starts_with("postgres://") || text.starts_with("postgresql://")
+        })
+    },
+};
+
+/// A mail server.
+pub(super) const SMTP_URL: Kind<Secret> = Kind {
+    expected: "`smtps://<user>:<password>@<host>:<port>`, or the same with `smtp://`",
+    secret: true,
+    parse: |value| secret(value, |text| text.is_empty() || Url::parse(text).is_ok_and(|url| smtp(&url))),
+};
+
+/// Who sends mail.
+pub(super) const MAILBOX: Kind<String> = Kind {
+    expected: "an e-mail address, such as `Pulse <pulse@example.com>`",
+    secret: false,
+    parse: |value| own(value, |text| text.is_empty() || text.parse::<lettre::message::Mailbox>().is_ok()),
+};
+
+/// Whether this is a URL by which `lettre` finds a mail server.
+fn smtp(url: &Url) -> bool {
+    let tls = url.query_pairs().find(|(key, _)| key == "tls").map(|(_, how)| how.into_owned());
+    let known = match url.scheme() {
+        "smtps" => true,
+        "smtp" => matches!(tls.as_deref(), None | Some("required" | "opportunistic")),
+        _ => false,
+    };
+    known && url.has_host()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What `kind` makes of each of `texts`; `None` where it refuses one.
+    fn read<T>(kind: &Kind<T>, texts: &[&str]) -> Vec<Option<T>> {
+        texts.iter().map(|text| (kind.parse)(&json!(text)).ok()).collect()
+    }
+
+    #[test]
+    fn a_port_is_not_zero_but_where_any_will_do() {
+        assert_eq!(read(&PORT, &["5671", "0", "65536", "-1"]), [Some(5671), None, None, None]);
+        assert_eq!(read(&LISTEN_PORT, &["0"]), [Some(0)]);
+    }
+
+    #[test]
+    fn a_host_stands_alone_and_a_suffix_is_a_query() {
+        let good = |kind: &Kind<String>, text: &str| (kind.parse)(&json!(text)).is_ok();
+        for host in ["pulse.example.com", "localhost", "10.0.0.1", "[::1]"] {
+            assert!(good(&HOST, host), "{host}");
+        }
+        for host in ["amqps://pulse", "pulse:5671", "a b", "u@pulse", "[x]", "pulse/"] {
+            assert!(!good(&HOST, host), "{host}");
+        }
+        assert!(good(&SUFFIX, "?frameMax=0") && !good(&SUFFIX, "frameMax=0") && !good(&SUFFIX, "?a b"));
+    }
+
+    #[test]
+    fn a_protocol_is_read_with_and_without_its_slashes() {
+        for text in ["amqps://", "amqps:", "amqps"] {
+            assert_eq!((AMQP_PROTOCOL.parse)(&json!(text)).ok().as_deref(), Some("amqps://"));
+        }
+        assert_eq!(read(&AMQP_PROTOCOL, &["amqp", "https://", "amqps://x"]), [Some("amqp://".into()), None, None]);
+    }
+
+    #[test]
+    fn urls_are_of_the_right_kind() {
+        assert_eq!(read(&HTTP_URL, &["https://tc.example.com//"]), [Some("https://tc.example.com".into())]);
+        for url in ["tc.example.com", "ftp://a", "https://", "https://a?b", "https://a#b", "https://u:p@a", "//a"] {
+            assert!((HTTP_URL.parse)(&json!(url)).is_err(), "{url}");
+        }
+        for url in ["sqlite:x.sqlite", "postgres://u:p@h/d", "postgresql:///d?host=/run"] {
+            assert!((DATABASE_URL.parse)(&json!(url)).is_ok(), "{url}");
+        }
+        for url in ["sqlite:", "mysql://h/d", "x.sqlite"] {
+            assert!((DATABASE_URL.parse)(&json!(url)).is_err(), "{url}");
+        }
+        for url in ["smtp://h", "smtps://u:p@h:465", "smtp://h:587?tls=required"] {
+            assert!((SMTP_URL.parse)(&json!(url)).is_ok(), "{url}");
+        }
+        for url in ["h:25", "http://h", "smtp://h?tls=maybe", "smtp:"] {
+            assert!((SMTP_URL.parse)(&json!(url)).is_err(), "{url}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What settings must be to each other, and what each command needs.
+
+use std::time::Duration;
+
+use humantime::format_duration;
+use url::Url;
+
+use super::NotifyMethod;
+use super::report::Report;
+use super::settings::Config;
+use crate::secret::Secret;
+
+/// What a command can't do without. The default needs nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Needs {
+    who: &'static str,
+    store: bool,
+    broker: bool,
+    callers: bool,
+    notifier: bool,
+    taskcluster: bool,
+}
+
+impl Needs {
+    const NOTHING: Needs =
+        Needs { who: "", store: false, broker: false, callers: false, notifier: false, taskcluster: false };
+    /// Everything in one process.
+    pub const SERVE: Needs =
+        Needs { who: "the service", store: true, broker: true, callers: true, notifier: true, ..Needs::NOTHING };
+    /// The web part alone.
+    pub const WEB: Needs = Needs { who: "the web server", notifier: false, ..Needs::SERVE };
+    /// One or all of the scheduled tasks.
+    pub const WORKER: Needs = Needs { who: "the worker", callers: false, ..Needs::SERVE };
+    /// Applying migrations.
+    pub const MIGRATE: Needs = Needs { who: "the migration", store: true, ..Needs::NOTHING };
+    /// Claiming a namespace, as a client.
+    pub const CLAIM: Needs = Needs { who: "the claim", taskcluster: true, ..Needs::NOTHING };
+}
+
+/// The shortest rotation interval: shorter ones leave clients no time.
+const SHORTEST: Duration = Duration::from_secs(2);
+/// The longest rotation interval. `reclaimAt` is up to one and a half intervals ahead, and the timers of Taskcluster's
+/// JavaScript clients fire at once for what is more than 24 days ahead.
+const LONGEST: Duration = Duration::from_secs(14 * 24 * 3600);
+/// How many times the broker's time-out must fit into a rotation interval, so that a switch which hangs is over long
+/// before the next.
+const TIMEOUTS_PER_ROTATION: u32 = 10;
+
+/// Fills in the settings whose defaults depend on others.
+pub(super) fn complete(mut config: Config) -> Config {
+    if config.app.amqp_hostname.is_empty() {
+        let broker = Url::parse(&config.rabbit.base_url).ok();
+        config.app.amqp_hostname = broker.and_then(|url| Some(url.host_str()?.to_owned())).unwrap_or_default();
+    }
+    if config.store.database_url.is_empty() {
+        let file = config.app.data_dir.join("pulse.sqlite");
+        config.store.database_url = Secret::new(format!("sqlite:{}", file.display()));
+    }
+    config
+}
+
+/// Reports every rule that `config` breaks, and whatever of `needs` it does not hold.
+pub(super) fn check(config: &Config, needs: Needs, report: &mut Report) {
+    check_needs(config, needs, report);
+    check_rotation(config, report);
+    let monitor = &config.monitor;
+    report.rule(
+        &["monitor.alertThreshold", "monitor.deleteThreshold"],
+        monitor.alert_threshold < monitor.delete_threshold,
+        || {
+            format!(
+                "the first is {}, the second {}; give an alert threshold below the delete threshold",
+                monitor.alert_threshold, monitor.delete_threshold
+            )
+        },
+    );
+    report.rule(
+        &["server.forceSSL", "server.trustProxy"],
+        !config.server.force_ssl || config.server.trust_proxy,
+        || {
+            "the first is true, the second false; only a proxy that is trusted can tell that a request came over HTTPS, so \
+             give true for both, or false for the first"
+                .to_owned()
+        },
+    );
+    report.rule(
+        &["taskcluster.credentials.certificate", "taskcluster.credentials.clientId"],
+        config.taskcluster.certificate.is_empty() || !config.taskcluster.client_id.is_empty(),
+        || "the first is set, the second not; give all parts of temporary credentials, or none".to_owned(),
+    );
+}
+
+fn check_rotation(config: &Config, report: &mut Report) {
+    let interval = config.app.namespace_rotation_interval;
+    let timeout = config.rabbit.request_timeout;
+    let often = config.worker.rotate_interval;
+    report.rule(&["app.namespaceRotationInterval"], (SHORTEST..=LONGEST).contains(&interval), || {
+        let (shortest, longest) = (format_duration(SHORTEST), format_duration(LONGEST));
+        format!("is {}; give at least {shortest} and at most {longest}", format_duration(interval))
+    });
+    report.rule(
+        &["app.namespaceRotationInterval", "rabbit.requestTimeout"],
+        timeout.saturating_mul(TIMEOUTS_PER_ROTATION) <= interval,
+        || {
+            format!(
+                "the first is {}, the second {}; give a time-out of at most a tenth of the rotation interval",
+                format_duration(interval),
+                format_duration(timeout)
+            )
+        },
+    );
+    report.rule(&["app.namespaceRotationInterval", "worker.rotateInterval"], often <= interval, || {
+        format!(
+            "the first is {}, the second {}; the rotation must run at least once in each rotation interval",
+            format_duration(interval),
+            format_duration(often)
+        )
+    });
+}
+
+fn check_needs(config: &Config, needs: Needs, report: &mut Report) {
+    let (taskcluster, rabbit, notify) = (&config.taskcluster, &config.rabbit, &config.notify);
+    let mut require = |key, needed, given| {
+        if needed {
+            report.require(key, given, needs.who);
+        }
+    };
+    require("rabbit.username", needs.broker, !rabbit.username.is_empty());
+    require("rabbit.password", needs.broker, !rabbit.password.is_empty());
+    require("rabbit.baseUrl", needs.broker, !rabbit.base_url.is_empty());
+    require("auth.clients", needs.callers, !config.auth.clients.is_empty());
+    let notified_by = |method| needs.notifier && notify.method == method;
+    let calls = needs.taskcluster || notified_by(NotifyMethod::Taskcluster);
+    require("taskcluster.rootUrl", calls, !taskcluster.root_url.is_empty());
+    require("taskcluster.credentials.clientId", calls, !taskcluster.client_id.is_empty());
+    require("taskcluster.credentials.accessToken", calls, !taskcluster.access_token.is_empty());
+    let mails = notified_by(NotifyMethod::Smtp);
+    require("notify.smtpUrl", mails, !notify.smtp_url.is_empty());
+    require("notify.from", mails, !notify.from.is_empty());
+    let shared = needs.store && config.store.database_url.expose().starts_with("postgres");
+    require("store.cryptoKeys", shared, !config.store.crypto_keys.is_empty());
+}
