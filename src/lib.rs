@@ -7,3 +7,4 @@ pub mod domain;
 pub mod hawk;
 pub mod secret;
 pub mod store;
+pub mod telemetry;
