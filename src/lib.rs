@@ -8,3 +8,5 @@ pub mod hawk;
 pub mod secret;
 pub mod store;
 pub mod telemetry;
+pub mod taskcluster;
+pub mod tls;
