@@ -5,6 +5,7 @@ pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod hawk;
+pub mod notify;
 pub mod secret;
 pub mod store;
 pub mod telemetry;
