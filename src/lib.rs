@@ -1,5 +1,6 @@
 //! A namespace credential broker for RabbitMQ.
 
+pub mod auth;
 pub mod broker;
 pub mod clock;
 pub mod config;
