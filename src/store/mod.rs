@@ -2,6 +2,20 @@
 //!
 //! The store has no verb of the domain. The domain computes the next record, and [`Store::write`] writes it over the
 //! version at which it was read. A lost race is a value, [`Write::Lost`], and no error.
+//!
+//! [`open`] gives the [`Store`] that a [`DatabaseUrl`] names: a SQLite file for one machine, or a PostgreSQL database for
+//! any number of processes. Passwords are sealed under a [`KeyRing`] before they reach either. One suite of tests,
+//! `tests/store.rs`, holds both to what is written here.
+
+mod postgres;
+mod rows;
+mod schema;
+mod seal;
+mod sqlite;
+mod url;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -10,6 +24,9 @@ use crate::domain::alert::Alert;
 use crate::domain::name::Name;
 use crate::domain::namespace::{Namespace, Version};
 use crate::domain::notice::Notice;
+
+pub use seal::KeyRing;
+pub use url::{DatabaseUrl, Server};
 
 /// What became of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,12 +98,76 @@ pub enum StoreError {
     /// A sealed password can't be opened: its key is not in the key ring, or the row was changed from outside.
     #[error("a stored secret can't be opened: {0}")]
     Sealed(String),
-    /// The schema is not one that this version knows.
+    /// The schema is not one that this version knows. The sentence says what to do.
     #[error("{0}")]
     Schema(String),
+    /// The database URL, the keys or the key file are not as they must be. The sentence says what would be right.
+    #[error("{0}")]
+    Setup(String),
     /// Anything else.
     #[error("the store failed: {0}")]
     Failed(String),
+}
+
+/// What the store may take of time and of the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How long one call may take, its waiting for a connection included.
+    pub timeout: Duration,
+    /// How many connections to PostgreSQL this process may have. (A SQLite store has one.)
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    /// Five seconds, and five connections.
+    fn default() -> Limits {
+        Limits { timeout: Duration::from_secs(5), connections: 5 }
+    }
+}
+
+/// Opens the store at `url`.
+///
+/// A SQLite file is made and migrated as needed. Where `keys` are left out, it has a key ring of its own in the file
+/// `<path>.key` beside it, which is made together with it.
+///
+/// PostgreSQL needs `keys`, and a schema that was migrated before by [`migrate`]. Where it can't be reached, the store opens
+/// all the same, and looks at the schema when it is; until then each call fails, as each call fails while the schema is
+/// wrong. [`Store::ping`] tells.
+///
+/// # Errors
+/// [`StoreError::Setup`] for missing or unusable keys, [`StoreError::Schema`] for a schema that is not the one that this
+/// program knows, and whatever else the database refuses.
+pub async fn open(url: &DatabaseUrl, keys: Option<KeyRing>, limits: Limits) -> Result<Arc<dyn Store>, StoreError> {
+    match url {
+        DatabaseUrl::Sqlite(path) => Ok(Arc::new(sqlite::Sqlite::open(path, keys, limits.timeout).await?)),
+        DatabaseUrl::Postgres(server) => {
+            let keys = keys.ok_or_else(|| {
+                StoreError::Setup(
+                    "with PostgreSQL, set DB_CRYPTO_KEYS to the keys under which passwords are stored: \
+                     [{\"id\": \"<name>\", \"algo\": \"aes-256\", \"key\": \"<what `openssl rand -base64 32` prints>\"}]"
+                        .to_owned(),
+                )
+            })?;
+            let store = postgres::Postgres::new(server, keys, limits)?;
+            match store.ping().await {
+                Err(StoreError::Unavailable(why)) => tracing::warn!(why, "PostgreSQL is not available yet"),
+                reached => reached?,
+            }
+            Ok(Arc::new(store))
+        }
+    }
+}
+
+/// Brings the schema of the database at `url` up to what this program needs, and gives the names of the migrations that it
+/// applied. Any number of processes may call it at once.
+///
+/// # Errors
+/// [`StoreError::Schema`] for a schema that this program does not know: a newer one, or somebody else's.
+pub async fn migrate(url: &DatabaseUrl) -> Result<Vec<String>, StoreError> {
+    match url {
+        DatabaseUrl::Sqlite(path) => sqlite::migrate(path).await,
+        DatabaseUrl::Postgres(server) => postgres::migrate(server).await,
+    }
 }
 
 /// The records of the service. Every call has a time-out of its own.
@@ -108,10 +189,13 @@ pub trait Store: Send + Sync {
     async fn alerts(&self) -> Result<Vec<Alert>, StoreError>;
 
     /// Writes many records in one transaction, with the fewest statements that do it. Answers in the order of `changes`;
-    /// one that is lost does not hinder the others. A stored record has the version after the one it carried.
+    /// one that is lost does not hinder the others. A stored record has the version after the one it carried. Where two
+    /// changes concern the same record, the second is lost. A notice whose id is stored already is not stored again.
+    ///
+    /// After an error it is unknown whether anything was stored (all of it, or nothing): read again.
     async fn write(&self, changes: &[Change]) -> Result<Vec<Write>, StoreError>;
 
-    /// Takes at most `limit` notices that are due at `now`, and makes them due again at `retry`, so that nobody else takes
+    /// Takes at most `limit` notices that are due at `now`, the longest due first, and makes them due again at `retry`, so that nobody else takes
     /// them meanwhile and none is lost if this process dies. Each one's `attempts` counts this time.
     async fn take_notices(&self, now: Timestamp, retry: Timestamp, limit: u32) -> Result<Vec<Notice>, StoreError>;
 
@@ -128,6 +212,6 @@ pub trait Store: Send + Sync {
     /// Gives up the right that `holder` has to `task`.
     async fn release(&self, task: &str, holder: &str) -> Result<(), StoreError>;
 
-    /// Whether the store answers.
+    /// Whether the store answers, and has the schema that this program needs.
     async fn ping(&self) -> Result<(), StoreError>;
 }
