@@ -1,5 +1,9 @@
-//! What the store promises, as one suite that runs on SQLite and on PostgreSQL.
+//! What the store promises, as one suite that runs on SQLite and on PostgreSQL, and what concerns one of them alone.
 
+#[path = "store/postgres.rs"]
+mod only_postgres;
+#[path = "store/sqlite.rs"]
+mod only_sqlite;
 #[path = "support/postgres.rs"]
 mod support_postgres;
 

@@ -205,3 +205,54 @@ impl fmt::Debug for KeyRing {
         f.debug_list().entries(older.iter().chain([current]).map(|key| &key.id)).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+    fn entry(id: &str, algo: &str, key: &str) -> String {
+        format!(r#"{{"id": "{id}", "algo": "{algo}", "key": "{key}"}}"#)
+    }
+
+    #[test]
+    fn a_wrong_key_ring_is_refused_by_entry_without_showing_a_key() {
+        let good = entry("a", "aes-256", KEY);
+        for (json, what) in [
+            ("".to_owned(), "must be a JSON array"),
+            (good.clone(), "must be a JSON array"),
+            (format!("[{good}"), "must be a JSON array"),
+            ("[]".to_owned(), "there is none"),
+            (format!("[{good}, \"{KEY}\"]"), "entry 2 must have the form"),
+            (format!("[{good}, {{\"id\": \"b\", \"key\": \"{KEY}\"}}]"), "entry 2 must have the form"),
+            (format!("[{}]", good.replace("algo", KEY)), "entry 1 must have the form"),
+            (format!("[{}]", entry("", "aes-256", KEY)), "entry 1: `id` is empty"),
+            (format!("[{}]", entry("a", KEY, "aes-256")), "entry 1: `algo` must be \"aes-256\""),
+            (format!("[{}]", entry(KEY, "aes-256", "a")), "entry 1: `key` must be base64 of 32"),
+            (format!("[{}]", entry("a", "aes-256", &KEY[4..])), "entry 1: `key` must be base64 of 32"),
+            (format!("[{good}, {}, {good}]", entry("b", "aes-256", KEY)), "entries 1 and 3 have the same `id`"),
+        ] {
+            let error = KeyRing::parse(&json).unwrap_err().to_string();
+            assert!(error.contains(what) && !error.contains(&KEY[4..]), "{json}: {error}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_the_ids_alone() {
+        let keys = format!("[{}, {}]", entry("a", "aes-256", KEY), entry("b", "aes-256", KEY));
+        assert_eq!(format!("{:?}", KeyRing::parse(&keys).unwrap()), r#"KeyRing["a", "b"]"#);
+    }
+
+    #[test]
+    fn an_id_may_hold_any_character() {
+        let keys = KeyRing::parse(&format!("[{}]", entry("2026.1 \\\"ü", "aes-256", KEY))).unwrap();
+        let place = Place { table: "t", row: "r", column: "c" };
+        let sealed = keys.seal(place, "secret").unwrap();
+        assert!(sealed.starts_with("1.2026.1 \"ü."), "{sealed}");
+        assert_eq!(keys.open(place, &sealed).unwrap(), "secret");
+        for (at, _) in sealed.char_indices() {
+            assert!(keys.open(place, &sealed[..at]).is_err());
+        }
+    }
+}

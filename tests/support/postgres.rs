@@ -32,6 +32,14 @@ impl TestDatabase {
         format!("{server}/{}", self.name)
     }
 
+    /// The server's address, as `host:port`.
+    pub fn address(&self) -> String {
+        let url = self.url();
+        let (_, rest) = url.split_once("://").expect("a URL");
+        let (authority, _) = rest.split_once('/').expect("a URL that ends in /<database>");
+        authority.rsplit_once('@').map_or(authority, |(_, address)| address).to_owned()
+    }
+
     /// A connection of the test's own.
     pub async fn client(&self) -> Client {
         connect(&self.server, Some(&self.name)).await

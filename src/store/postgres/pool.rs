@@ -20,7 +20,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::store::url::Server;
 use crate::store::{Limits, StoreError, schema};
 
-/// How often one call is tried where PostgreSQL undid it for the sake of another, or the connection was dead.
+/// How often one call is tried where PostgreSQL undid it for the sake of another.
 const TRIES: u32 = 3;
 
 /// Whether a call may be made again when it is unknown whether it took effect.
@@ -87,8 +87,11 @@ impl Database {
             other => StoreError::Unavailable(other.to_string()),
         })?;
         if !self.schema_is_current.load(Ordering::Relaxed) {
-            let applied = timeout_at(deadline, applied(&client)).await.map_err(|_| self.late())??;
-            schema::require_current(&schema::postgres::migrations::runner(), &applied)?;
+            let Ok(applied) = timeout_at(deadline, applied(&client)).await else {
+                drop(Object::take(client));
+                return Err(self.late());
+            };
+            schema::require_current(&schema::postgres::migrations::runner(), &applied?)?;
             self.schema_is_current.store(true, Ordering::Relaxed);
         }
         Ok(client)
@@ -116,7 +119,7 @@ impl Call<'_> {
     }
 
     /// What became of a try on `client`: `None` where another one is to be made, because PostgreSQL undid this one for the
-    /// sake of another transaction, or because the connection was dead and the call may be repeated.
+    /// sake of another transaction, or because the connection had died while it was idle and the call may be repeated.
     pub(super) fn settle<T>(
         &self,
         client: Object,
@@ -131,12 +134,15 @@ impl Call<'_> {
             Ok(value) => return Ok(Some(value)),
             Err(error) => error,
         };
-        let broken = is_broken(&error);
-        if broken {
+        let again = if is_broken(&error) {
+            // Every connection that was idle may have died with the server, but a new one tells how things are.
+            let was_idle = Object::metrics(&client).recycle_count > 0;
             drop(Object::take(client));
-        }
-        let again = was_undone(&error) || (broken && self.repeat == Repeat::Safe);
-        if again && self.tries < TRIES { Ok(None) } else { Err(failure(&error)) }
+            was_idle && self.repeat == Repeat::Safe
+        } else {
+            was_undone(&error) && self.tries < TRIES
+        };
+        if again { Ok(None) } else { Err(failure(&error)) }
     }
 }
 
