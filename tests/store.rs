@@ -404,27 +404,21 @@ async fn many_batches_at_once_in_any_order_all_get_through(backend: Backend) {
     let all: Vec<Namespace> = (10..40).map(|n| settled(&format!("taskcluster-{n}"), 1)).collect();
     insert(&*store, &all).await;
     let writers = (0..6).map(|writer| {
-        let (store, mut all) = (store.clone(), all.clone());
+        let (store, all) = (store.clone(), all.clone());
         tokio::spawn(async move {
             let mut done = 0;
-            for turn in 0..10 {
-                all.rotate_left(writer * 5 + 1);
-                if writer % 2 == 1 {
-                    all.reverse();
-                }
-                let stored = store.namespaces(Select::All).await.unwrap();
-                let change = |namespace: &Namespace| {
-                    let version = stored.iter().find(|found| found.name == namespace.name).map(|found| found.version);
-                    match (namespace.name.as_str().len() + turn) % 2 {
-                        _ if version.is_none() => put(namespace),
-                        0 => Change {
-                            record: Record::RemoveNamespace(namespace.name.clone(), version.unwrap()),
-                            notices: Vec::new(),
-                        },
-                        _ => put(&Namespace { version: version.unwrap(), ..namespace.clone() }),
+            for _ in 0..20 {
+                let found = store.namespaces(Select::All).await.unwrap();
+                let version = |name: &Name| found.iter().find(|found| found.name == *name).map(|found| found.version);
+                // What one writer replaces, the next one removes, so that they lock the same rows in two statements.
+                let change = |(n, namespace): (usize, &Namespace)| match version(&namespace.name) {
+                    Some(version) if (n + writer) % 2 == 0 => {
+                        Change { record: Record::RemoveNamespace(namespace.name.clone(), version), notices: Vec::new() }
                     }
+                    version => put(&Namespace { version: version.unwrap_or(Version::NEW), ..namespace.clone() }),
                 };
-                let changes: Vec<Change> = all.iter().map(change).collect();
+                let mut changes: Vec<Change> = all.iter().enumerate().map(change).collect();
+                changes.rotate_left(writer * 5);
                 done += store.write(&changes).await.unwrap().iter().filter(|write| **write == Write::Done).count();
             }
             done

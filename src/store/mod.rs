@@ -7,6 +7,7 @@
 //! any number of processes. Passwords are sealed under a [`KeyRing`] before they reach either. One suite of tests,
 //! `tests/store.rs`, holds both to what is written here.
 
+mod changes;
 mod postgres;
 mod rows;
 mod schema;

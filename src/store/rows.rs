@@ -1,6 +1,5 @@
 //! Rows: what both backends read and write, and what it means.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -11,7 +10,7 @@ use crate::domain::notice::Notice;
 use crate::domain::rotation::{Credentials, Pending, Rotation};
 use crate::secret::Password;
 use crate::store::seal::{KeyRing, Place};
-use crate::store::{Change, Record, StoreError, Summary};
+use crate::store::{StoreError, Summary};
 
 /// The columns of a namespace, in the order in which [`namespace`] reads them.
 macro_rules! namespace_columns {
@@ -124,7 +123,8 @@ fn place<'a>(name: &'a str, column: &'a str) -> Place<'a> {
 }
 
 impl NamespaceRow {
-    fn seal(namespace: &Namespace, keys: &KeyRing) -> Result<NamespaceRow, StoreError> {
+    /// The row of `namespace`, its passwords sealed.
+    pub(super) fn seal(namespace: &Namespace, keys: &KeyRing) -> Result<NamespaceRow, StoreError> {
         let Namespace { name, contact, created, expires, rotation, gone, warned, version } = namespace;
         let seal = |credentials: Option<&Credentials>, column| -> Result<Sealed, StoreError> {
             let Some(Credentials { slot, password }) = credentials else { return Ok(Sealed::default()) };
@@ -296,33 +296,4 @@ pub(super) fn summary(row: &impl Row) -> Result<Summary, StoreError> {
         created: row.moment(2)?,
         expires: row.moment(3)?,
     })
-}
-
-/// A [`Record`] as it is stored.
-pub(super) enum RowChange {
-    Namespace(NamespaceRow),
-    RemoveNamespace { name: String, version: i64 },
-    Alert(AlertRow),
-    RemoveAlert { queue: String, version: i64 },
-}
-
-/// The rows of `changes`, one each; `None` for one whose record an earlier change in `changes` writes already, which is
-/// therefore lost.
-pub(super) fn row_changes(changes: &[Change], keys: &KeyRing) -> Result<Vec<Option<RowChange>>, StoreError> {
-    let mut written = HashSet::new();
-    let row = |change: &Change| match &change.record {
-        Record::Namespace(namespace) => NamespaceRow::seal(namespace, keys).map(RowChange::Namespace),
-        Record::RemoveNamespace(name, version) => {
-            Ok(RowChange::RemoveNamespace { name: name.as_str().to_owned(), version: version.0 })
-        }
-        Record::Alert(alert) => Ok(RowChange::Alert(alert.into())),
-        Record::RemoveAlert(queue, version) => Ok(RowChange::RemoveAlert { queue: queue.clone(), version: version.0 }),
-    };
-    let key = |change: &Change| match &change.record {
-        Record::Namespace(Namespace { name, .. }) | Record::RemoveNamespace(name, _) => {
-            ("namespace", name.as_str().to_owned())
-        }
-        Record::Alert(Alert { queue, .. }) | Record::RemoveAlert(queue, _) => ("alert", queue.clone()),
-    };
-    changes.iter().map(|change| written.insert(key(change)).then(|| row(change)).transpose()).collect()
 }

@@ -16,6 +16,7 @@ use crate::domain::alert::Alert;
 use crate::domain::name::Name;
 use crate::domain::namespace::Namespace;
 use crate::domain::notice::Notice;
+use crate::store::changes;
 use crate::store::rows::{
     self, DuePages, Field, Row, alert_columns, namespace_columns, notice_columns, summary_columns,
 };
@@ -162,7 +163,7 @@ impl Store for Postgres {
     }
 
     async fn write(&self, changes: &[Change]) -> Result<Vec<Write>, StoreError> {
-        let rows = rows::row_changes(changes, &self.keys)?;
+        let rows = changes::row_changes(changes, &self.keys)?;
         let done = write::write(&self.database, &rows, changes).await?;
         Ok(done.into_iter().map(|done| if done { Write::Done } else { Write::Lost }).collect())
     }

@@ -14,7 +14,8 @@ use tokio_postgres::types::ToSql;
 use super::escaped;
 use super::pool::{Database, Repeat};
 use crate::domain::notice::Notice;
-use crate::store::rows::{AlertRow, NamespaceRow, RowChange, alert_columns, namespace_columns, notice_columns};
+use crate::store::changes::RowChange;
+use crate::store::rows::{AlertRow, NamespaceRow, alert_columns, namespace_columns, notice_columns};
 use crate::store::{Change, StoreError};
 
 const LOCK_NAMESPACES: &str = "SELECT name FROM namespace WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE";
