@@ -1,0 +1,753 @@
+//! What every broker must do, on the fake one and on a real RabbitMQ; and what the client does when the broker fails, on
+//! the fake one.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use taskcluster_pulse::broker::management::{ManagementApi, ManagementConfig};
+use taskcluster_pulse::broker::{Broker, BrokerError};
+use taskcluster_pulse::clock::{Clock, SystemClock, Timestamp};
+use taskcluster_pulse::domain::inventory::{BrokerConnection, BrokerQueue, QueueKind};
+use taskcluster_pulse::domain::name::{Permissions, USER_TAG};
+use taskcluster_pulse::secret::{Password, PasswordHash};
+
+use support::fake_broker::{Failure, FakeBroker, Fault, PASSWORD, Queue, USERNAME};
+use support::rabbitmq::{RabbitMq, Vhost, eventually, log_in};
+
+/// A broker under test, and the client's other side of it.
+enum Bench {
+    Fake(FakeBroker),
+    Real(Vhost),
+}
+
+/// An open connection of an AMQP client.
+enum Session {
+    Fake(String),
+    Real(Box<lapin::Connection>),
+}
+
+impl Bench {
+    fn config(&self) -> ManagementConfig {
+        match self {
+            Bench::Fake(fake) => fake.config(),
+            Bench::Real(vhost) => vhost.config(),
+        }
+    }
+
+    fn api(&self) -> ManagementApi {
+        ManagementApi::new(self.config()).unwrap()
+    }
+
+    /// A name for a user that no other test uses.
+    fn user(&self, name: &str) -> String {
+        match self {
+            Bench::Fake(_) => name.to_owned(),
+            Bench::Real(vhost) => format!("{}{name}", vhost.prefix),
+        }
+    }
+
+    async fn log_in(&self, user: &str, password: &Password) -> Option<Session> {
+        match self {
+            Bench::Fake(fake) => fake.connect(user, password.expose(), SystemClock.now().millis()).map(Session::Fake),
+            Bench::Real(vhost) => match log_in(&vhost.connection_string(user, password.expose())).await {
+                Ok(connection) => Some(Session::Real(Box::new(connection))),
+                Err(error) => {
+                    let refused = ["ACCESS_REFUSED", "NOT_ALLOWED"].iter().any(|code| error.to_string().contains(code));
+                    assert!(refused, "{error}");
+                    None
+                }
+            },
+        }
+    }
+
+    /// A user that may do everything, logged in.
+    async fn session(&self, api: &ManagementApi, name: &str) -> (String, Session) {
+        let (user, password) = (self.user(name), Password::random());
+        api.put_user(&user, &password.hash()).await.unwrap();
+        api.put_permissions(&user, &may(".*")).await.unwrap();
+        let session = self.log_in(&user, &password).await.unwrap();
+        (user, session)
+    }
+
+    async fn declare(&self, queue: &str, kind: QueueKind, messages: u64) {
+        match self {
+            Bench::Fake(fake) => {
+                fake.state().queues.insert(queue.to_owned(), Queue { kind, messages, owner: None });
+            }
+            Bench::Real(vhost) => {
+                vhost.declare_queue(queue, &format!("{kind:?}").to_lowercase()).await;
+                for _ in 0..messages {
+                    vhost.publish(queue).await;
+                }
+            }
+        }
+    }
+
+    async fn declare_exclusive(&self, queue: &str, session: &Session) {
+        match (self, session) {
+            (Bench::Fake(fake), Session::Fake(owner)) => {
+                let exclusive = Queue { owner: Some(owner.clone()), ..Queue::classic(0) };
+                fake.state().queues.insert(queue.to_owned(), exclusive);
+            }
+            (Bench::Real(_), Session::Real(connection)) => {
+                let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+                let channel = connection.create_channel().await.unwrap();
+                channel.queue_declare(queue.into(), exclusive, FieldTable::default()).await.unwrap();
+            }
+            _ => unreachable!("a session belongs to its bench"),
+        }
+    }
+
+    async fn declare_exchange(&self, exchange: &str) {
+        match self {
+            Bench::Fake(fake) => {
+                fake.state().exchanges.insert(exchange.to_owned());
+            }
+            Bench::Real(vhost) => vhost.declare_exchange(exchange).await,
+        }
+    }
+
+    /// What the client is told when its connection is closed.
+    async fn reason_shown(&self, session: Session) -> String {
+        match (self, session) {
+            (Bench::Fake(fake), Session::Fake(name)) => {
+                let closed =
+                    async || fake.state().closed.iter().find(|(of, _)| *of == name).map(|(_, why)| why.clone());
+                eventually("the close", closed).await
+            }
+            (Bench::Real(_), Session::Real(connection)) => {
+                let mut events = connection.events_listener();
+                let error = async {
+                    loop {
+                        if let Some(lapin::Event::Error(error)) = events.next().await {
+                            return error.to_string();
+                        }
+                    }
+                };
+                tokio::time::timeout(Duration::from_secs(10), error).await.unwrap()
+            }
+            _ => unreachable!("a session belongs to its bench"),
+        }
+    }
+}
+
+fn may(everything: &str) -> Permissions {
+    let all = || everything.to_owned();
+    Permissions { configure: all(), write: all(), read: all() }
+}
+
+/// Runs each function on both brokers, as a test of its own.
+macro_rules! contract {
+    ($($name:ident)+) => {
+        mod fake {
+            use super::*;
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(&Bench::Fake(FakeBroker::start().await)).await;
+            })+
+        }
+        mod real {
+            use super::*;
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(&Bench::Real(RabbitMq::from_env().vhost().await)).await;
+            })+
+        }
+    };
+}
+
+contract! {
+    a_user_that_is_put_logs_in_with_its_newest_password_alone
+    a_blocked_user_does_not_log_in
+    a_user_is_listed_with_its_tag_and_hash
+    permissions_are_listed_as_they_were_set
+    permissions_of_an_unknown_user_are_refused
+    a_bad_expression_is_refused_with_the_brokers_reason
+    deleting_what_is_absent_succeeds
+    odd_names_stand_for_themselves
+    names_that_a_url_cannot_hold_are_refused
+    a_queue_is_told_with_its_kind_and_fresh_total
+    quorum_queues_and_streams_are_told_as_such_and_deleted
+    an_exclusive_queue_goes_with_the_connection_that_owns_it
+    an_exchange_is_listed_and_deleted
+    connections_are_listed_and_closed_with_a_reason
+    a_users_connections_are_listed_and_closed_as_soon_as_they_are_open
+    deleting_a_user_closes_its_connections
+    a_wrong_management_password_is_denied_and_not_repeated
+    a_missing_virtual_host_is_named
+    a_right_that_is_missing_is_named
+}
+
+async fn a_user_that_is_put_logs_in_with_its_newest_password_alone(bench: &Bench) {
+    let (api, user) = (bench.api(), bench.user("u"));
+    let (first, second) = (Password::random(), Password::random());
+    api.put_user(&user, &first.hash()).await.unwrap();
+    assert!(bench.log_in(&user, &first).await.is_none(), "without permissions");
+    api.put_permissions(&user, &may("^$")).await.unwrap();
+    assert!(bench.log_in(&user, &first).await.is_some());
+    api.put_user(&user, &second.hash()).await.unwrap();
+    assert!(bench.log_in(&user, &second).await.is_some());
+    assert!(bench.log_in(&user, &first).await.is_none());
+    api.delete_user(&user).await.unwrap();
+    assert!(bench.log_in(&user, &second).await.is_none());
+}
+
+async fn a_blocked_user_does_not_log_in(bench: &Bench) {
+    let (api, user, password) = (bench.api(), bench.user("u"), Password::random());
+    api.put_user(&user, &password.hash()).await.unwrap();
+    api.put_permissions(&user, &may("^$")).await.unwrap();
+    api.put_user(&user, &PasswordHash::blocked()).await.unwrap();
+    for password in [password, Password::from_stored(String::new())] {
+        assert!(bench.log_in(&user, &password).await.is_none());
+    }
+    let listed = api.users().await.unwrap().into_iter().find(|listed| listed.name == user).unwrap();
+    assert!(listed.hash.is_blocked());
+}
+
+async fn a_user_is_listed_with_its_tag_and_hash(bench: &Bench) {
+    let (api, user, password) = (bench.api(), bench.user("u"), Password::random());
+    api.put_user(&user, &password.hash()).await.unwrap();
+    let hash = password.hash();
+    api.put_user(&user, &hash).await.unwrap();
+    let users = api.users().await.unwrap();
+    let listed = users.iter().find(|listed| listed.name == user).unwrap();
+    assert_eq!(listed.tags, [USER_TAG]);
+    assert!(listed.hash == hash && listed.hash.verifies(&password));
+    let administrators = users.iter().filter(|user| user.tags.contains(&"administrator".to_owned())).count();
+    assert!(administrators >= 1);
+}
+
+async fn permissions_are_listed_as_they_were_set(bench: &Bench) {
+    let (api, user) = (bench.api(), bench.user("u"));
+    api.put_user(&user, &PasswordHash::blocked()).await.unwrap();
+    api.put_permissions(&user, &may(".*")).await.unwrap();
+    let given = Permissions {
+        configure: "^(queue/a/.*|exchange/a/.*)".into(),
+        write: String::new(),
+        read: r#"^"ü\." %$"#.into(),
+    };
+    api.put_permissions(&user, &given).await.unwrap();
+    let listed = api.permissions().await.unwrap().into_iter().find(|listed| listed.user == user).unwrap();
+    assert_eq!(listed.permissions, given);
+    api.delete_user(&user).await.unwrap();
+    assert!(api.permissions().await.unwrap().iter().all(|listed| listed.user != user));
+}
+
+async fn permissions_of_an_unknown_user_are_refused(bench: &Bench) {
+    let user = bench.user("nobody");
+    let error = bench.api().put_permissions(&user, &may("")).await.unwrap_err();
+    assert!(matches!(&error, BrokerError::Refused(told) if told.contains("not_found")), "{error}");
+    assert!(error.to_string().contains(&user), "{error}");
+}
+
+async fn a_bad_expression_is_refused_with_the_brokers_reason(bench: &Bench) {
+    let (api, user) = (bench.api(), bench.user("u"));
+    api.put_user(&user, &PasswordHash::blocked()).await.unwrap();
+    let error = api.put_permissions(&user, &may("[")).await.unwrap_err();
+    assert!(matches!(&error, BrokerError::Refused(told) if told.contains("400 bad_request: [")), "{error}");
+}
+
+async fn deleting_what_is_absent_succeeds(bench: &Bench) {
+    let api = bench.api();
+    for _ in 0..2 {
+        api.delete_user(&bench.user("nobody")).await.unwrap();
+        api.delete_queue("nothing").await.unwrap();
+        api.delete_exchange("nothing").await.unwrap();
+        api.close_connection("127.0.0.1:1 -> 127.0.0.1:2", "why").await.unwrap();
+    }
+    assert_eq!(api.queue("nothing").await.unwrap(), None);
+    assert_eq!(api.queue_owner("nothing").await.unwrap(), None);
+    assert_eq!(api.connections_of(&bench.user("nobody")).await.unwrap(), []);
+}
+
+async fn odd_names_stand_for_themselves(bench: &Bench) {
+    let api = bench.api();
+    // Each with a neighbour that it would become if it were escaped too little or too much.
+    let odd = ["a/b", "a%2Fb", "a b", "a+b", "a?b", "a#b", "a%", "a%25", "ü", "日本", "a;b", "...", "a&b=c", "\"a\\b'"];
+    for name in odd {
+        api.put_user(&bench.user(name), &PasswordHash::blocked()).await.unwrap();
+        api.put_permissions(&bench.user(name), &may("")).await.unwrap();
+        bench.declare(name, QueueKind::Classic, 0).await;
+        bench.declare_exchange(name).await;
+    }
+    let users: Vec<_> = api.users().await.unwrap().into_iter().map(|user| user.name).collect();
+    let queues: Vec<_> = api.queues().await.unwrap().into_iter().map(|queue| queue.name).collect();
+    let exchanges = api.exchanges().await.unwrap();
+    for (gone, name) in odd.into_iter().enumerate() {
+        assert!(users.contains(&bench.user(name)) && queues.contains(&name.to_owned()), "{name}");
+        assert!(exchanges.contains(&name.to_owned()), "{name}");
+        assert_eq!(
+            api.queue(name).await.unwrap().map(|queue| (queue.name, queue.messages)),
+            Some((name.into(), Some(0)))
+        );
+        api.delete_user(&bench.user(name)).await.unwrap();
+        api.delete_queue(name).await.unwrap();
+        api.delete_exchange(name).await.unwrap();
+        assert_eq!(api.queues().await.unwrap().len(), odd.len() - gone - 1, "{name} alone should go");
+        assert_eq!(api.exchanges().await.unwrap().len(), exchanges.len() - gone - 1, "{name} alone should go");
+    }
+    let left = api.users().await.unwrap();
+    assert!(odd.iter().all(|name| left.iter().all(|user| user.name != bench.user(name))));
+}
+
+async fn names_that_a_url_cannot_hold_are_refused(bench: &Bench) {
+    let api = bench.api();
+    for name in ["", ".", ".."] {
+        let results = [
+            api.put_user(name, &PasswordHash::blocked()).await,
+            api.delete_user(name).await,
+            api.delete_queue(name).await,
+            api.delete_exchange(name).await,
+            api.close_connection(name, "").await,
+            api.queue(name).await.map(drop),
+        ];
+        for result in results {
+            assert!(matches!(result, Err(BrokerError::Refused(_))), "{name}: {result:?}");
+        }
+    }
+}
+
+async fn a_queue_is_told_with_its_kind_and_fresh_total(bench: &Bench) {
+    let api = bench.api();
+    bench.declare("queue/a/b", QueueKind::Classic, 3).await;
+    bench.declare("queue/a/b2", QueueKind::Classic, 0).await;
+    let queue = |name: &str, messages| BrokerQueue {
+        name: name.into(),
+        messages: Some(messages),
+        kind: QueueKind::Classic,
+        exclusive: false,
+    };
+    let (b, b2) = (queue("queue/a/b", 3), queue("queue/a/b2", 0));
+    assert_eq!(api.queues().await.unwrap(), [b.clone(), b2.clone()]);
+    assert_eq!(api.queue("queue/a/b").await.unwrap(), Some(b));
+    assert_eq!(api.queue("queue/a/b2").await.unwrap(), Some(b2));
+    assert_eq!(api.queue("queue/a").await.unwrap(), None);
+    api.delete_queue("queue/a/b").await.unwrap();
+    assert_eq!(api.queue("queue/a/b").await.unwrap(), None);
+    assert_eq!(api.queues().await.unwrap().len(), 1);
+}
+
+async fn quorum_queues_and_streams_are_told_as_such_and_deleted(bench: &Bench) {
+    let api = bench.api();
+    bench.declare("q", QueueKind::Quorum, 2).await;
+    bench.declare("s", QueueKind::Stream, 2).await;
+    let told = eventually("the quorum queue's total", async || {
+        let told = api.queues().await.unwrap();
+        (told[0].messages == Some(2)).then_some(told)
+    });
+    let told: Vec<_> = told.await.into_iter().map(|queue| (queue.name, queue.kind, queue.exclusive)).collect();
+    assert_eq!(told, [("q".into(), QueueKind::Quorum, false), ("s".into(), QueueKind::Stream, false)]);
+    assert_eq!(api.queue("q").await.unwrap().and_then(|queue| queue.messages), Some(2));
+    assert_eq!(api.queue("s").await.unwrap().map(|queue| queue.kind), Some(QueueKind::Stream));
+    api.delete_queue("q").await.unwrap();
+    api.delete_queue("s").await.unwrap();
+    assert_eq!(api.queues().await.unwrap(), []);
+}
+
+async fn an_exclusive_queue_goes_with_the_connection_that_owns_it(bench: &Bench) {
+    let api = bench.api();
+    let (_, session) = bench.session(&api, "owner").await;
+    bench.declare_exclusive("x", &session).await;
+    bench.declare("y", QueueKind::Classic, 0).await;
+    let told: Vec<_> = api.queues().await.unwrap().into_iter().map(|queue| (queue.name, queue.exclusive)).collect();
+    assert_eq!(told, [("x".into(), true), ("y".into(), false)]);
+    assert!(api.queue("x").await.unwrap().unwrap().exclusive);
+    let refused = api.delete_queue("x").await.unwrap_err();
+    assert!(matches!(&refused, BrokerError::Refused(told) if told.contains("exclusive access")), "{refused}");
+    let owner = eventually("the owner", async || api.queue_owner("x").await.unwrap()).await;
+    assert_eq!(api.queue_owner("y").await.unwrap(), None);
+    api.close_connection(&owner, "its queue is too long").await.unwrap();
+    eventually("the queue's end", async || api.queue("x").await.unwrap().is_none().then_some(())).await;
+    assert_eq!(api.queue_owner("x").await.unwrap(), None);
+}
+
+async fn an_exchange_is_listed_and_deleted(bench: &Bench) {
+    let api = bench.api();
+    bench.declare_exchange("exchange/a/b").await;
+    assert!(api.exchanges().await.unwrap().contains(&"exchange/a/b".into()));
+    api.delete_exchange("exchange/a/b").await.unwrap();
+    let left = api.exchanges().await.unwrap();
+    assert!(!left.contains(&"exchange/a/b".into()) && left.contains(&"amq.topic".into()) && left.contains(&"".into()));
+}
+
+async fn connections_are_listed_and_closed_with_a_reason(bench: &Bench) {
+    let (api, before) = (bench.api(), SystemClock.now());
+    let (user, session) = bench.session(&api, "u").await;
+    let (other, _other_session) = bench.session(&api, "v").await;
+    let listed = eventually("both connections in the list", async || {
+        let mut listed = api.connections().await.unwrap();
+        listed.sort_by(|a, b| a.user.cmp(&b.user));
+        (listed.len() == 2).then_some(listed)
+    });
+    let listed = listed.await;
+    assert_eq!([&listed[0].user, &listed[1].user], [&user, &other]);
+    let (name, connected) = (&listed[0].name, listed[0].connected.unwrap());
+    // Enough for rounding, and far too little for seconds taken for milliseconds.
+    let slack = Duration::from_secs(2);
+    assert!(connected >= before.minus(slack) && connected <= SystemClock.now().plus(slack), "{connected}");
+    let (closed, shown) =
+        tokio::join!(api.close_connection(name, "older than 72 hours\r\nü"), bench.reason_shown(session),);
+    closed.unwrap();
+    assert!(shown.contains("older than 72 hours???"), "{shown}");
+    eventually("the connection's end", async || api.connections_of(&user).await.unwrap().is_empty().then_some(()))
+        .await;
+    assert_eq!(api.connections_of(&other).await.unwrap().len(), 1);
+    api.close_connection(name, "again").await.unwrap();
+}
+
+async fn a_users_connections_are_listed_and_closed_as_soon_as_they_are_open(bench: &Bench) {
+    let api = bench.api();
+    let (user, session) = bench.session(&api, "u").await;
+    let (other, _other_session) = bench.session(&api, "v").await;
+    let of_user = api.connections_of(&user).await.unwrap();
+    let [BrokerConnection { name, user: its_user, connected: None }] = &of_user[..] else { panic!("{of_user:?}") };
+    assert!(name.contains(" -> ") && *its_user == user, "{of_user:?}");
+    let (closed, shown) =
+        tokio::join!(api.close_connections_of(&user, "its namespace is gone"), bench.reason_shown(session));
+    closed.unwrap();
+    assert!(shown.contains("its namespace is gone"), "{shown}");
+    eventually("the connection's end", async || api.connections_of(&user).await.unwrap().is_empty().then_some(()))
+        .await;
+    assert_eq!(api.connections_of(&other).await.unwrap().len(), 1);
+    api.close_connections_of(&user, "again").await.unwrap();
+}
+
+async fn deleting_a_user_closes_its_connections(bench: &Bench) {
+    let api = bench.api();
+    let (user, _session) = bench.session(&api, "u").await;
+    assert_eq!(api.connections_of(&user).await.unwrap().len(), 1);
+    api.delete_user(&user).await.unwrap();
+    eventually("the connection's end", async || api.connections_of(&user).await.unwrap().is_empty().then_some(()))
+        .await;
+}
+
+async fn a_wrong_management_password_is_denied_and_not_repeated(bench: &Bench) {
+    let wrong = Password::from_stored("wrong-secret".into());
+    let right = bench.config();
+    let api = ManagementApi::new(ManagementConfig { password: wrong, ..bench.config() }).unwrap();
+    for result in [api.ping().await, api.users().await.map(drop), api.delete_queue("q").await] {
+        let Err(error @ BrokerError::Denied(_)) = result else { panic!("{result:?}") };
+        let shown = format!("{error} {error:?} {api:?}");
+        for secret in ["wrong-secret", right.username.as_str(), right.password.expose()] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+        assert!(shown.contains("name and password"), "{shown}");
+    }
+}
+
+async fn a_missing_virtual_host_is_named(bench: &Bench) {
+    let api = ManagementApi::new(ManagementConfig { vhost: "no such/one".into(), ..bench.config() }).unwrap();
+    let results = [
+        api.ping().await,
+        api.queues().await.map(drop),
+        api.exchanges().await.map(drop),
+        api.permissions().await.map(drop),
+        api.connections().await.map(drop),
+        api.delete_queue("q").await,
+    ];
+    for result in results {
+        let Err(error @ BrokerError::Unavailable(_)) = result else { panic!("{result:?}") };
+        assert!(error.to_string().contains("no virtual host `no such/one`"), "{error}");
+    }
+}
+
+async fn a_right_that_is_missing_is_named(bench: &Bench) {
+    let api = bench.api();
+    let (user, password) = (bench.user("u"), Password::random());
+    api.put_user(&user, &password.hash()).await.unwrap();
+    let config = ManagementConfig { username: user.clone(), password, ..bench.config() };
+    let theirs = ManagementApi::new(config).unwrap();
+    for error in [theirs.ping().await.unwrap_err(), theirs.users().await.unwrap_err()] {
+        assert!(matches!(&error, BrokerError::Denied(told) if told.contains("`administrator`")), "{error}");
+    }
+    // RabbitMQ keeps its own exchanges from everybody by saying the same.
+    let reserved = api.delete_exchange("amq.topic").await;
+    assert!(matches!(reserved, Err(BrokerError::Denied(_))), "{reserved:?}");
+}
+
+mod faults {
+    use super::*;
+
+    const QUICK: Duration = Duration::from_millis(300);
+
+    /// A client that waits for `QUICK` only.
+    fn quick(fake: &FakeBroker) -> ManagementApi {
+        ManagementApi::new(ManagementConfig { timeout: QUICK, listing_timeout: QUICK, ..fake.config() }).unwrap()
+    }
+
+    /// Every call once, with what it is of.
+    async fn every_call(api: &ManagementApi) -> Vec<(&'static str, Result<(), BrokerError>)> {
+        vec![
+            ("put_user", api.put_user("u", &Password::random().hash()).await),
+            ("put_permissions", api.put_permissions("u", &may("")).await),
+            ("delete_user", api.delete_user("u").await),
+            ("users", api.users().await.map(drop)),
+            ("permissions", api.permissions().await.map(drop)),
+            ("queues", api.queues().await.map(drop)),
+            ("queue", api.queue("q").await.map(drop)),
+            ("queue_owner", api.queue_owner("q").await.map(drop)),
+            ("exchanges", api.exchanges().await.map(drop)),
+            ("connections", api.connections().await.map(drop)),
+            ("connections_of", api.connections_of("u").await.map(drop)),
+            ("delete_queue", api.delete_queue("q").await),
+            ("delete_exchange", api.delete_exchange("x").await),
+            ("close_connection", api.close_connection("c", "").await),
+            ("close_connections_of", api.close_connections_of("u", "").await),
+            ("ping", api.ping().await),
+        ]
+    }
+
+    fn unavailable(call: &str, result: &Result<(), BrokerError>) {
+        let Err(error @ BrokerError::Unavailable(_)) = result else { panic!("{call}: {result:?}") };
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains(USERNAME) && !shown.contains(PASSWORD), "{shown}");
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_is_down_is_unavailable_at_once_and_good_when_it_is_back() {
+        let fake = FakeBroker::start().await;
+        let api = quick(&fake);
+        api.ping().await.unwrap();
+        fake.down().await;
+        for (call, result) in every_call(&api).await {
+            unavailable(call, &result);
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains("can't connect to 127.0.0.1:"), "{call}: {error}");
+        }
+        fake.up();
+        api.ping().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_hangs_is_unavailable_after_the_time_out() {
+        let fake = FakeBroker::start().await;
+        fake.fault(Fault::new(Failure::Hang));
+        let start = Instant::now();
+        let results = every_call(&quick(&fake)).await;
+        let each = start.elapsed() / u32::try_from(results.len()).unwrap();
+        assert!(each >= QUICK && each < QUICK * 3, "{each:?} a call");
+        for (call, result) in results {
+            unavailable(call, &result);
+            assert!(result.unwrap_err().to_string().contains("no answer within 300ms"), "{call}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_may_take_longer_than_a_single_call() {
+        let fake = FakeBroker::start().await;
+        fake.fault(Fault::new(Failure::Slow(QUICK * 2)));
+        let patient = ManagementConfig { timeout: QUICK, listing_timeout: QUICK * 100, ..fake.config() };
+        let api = ManagementApi::new(patient).unwrap();
+        api.queues().await.unwrap();
+        unavailable("ping", &api.ping().await);
+    }
+
+    #[tokio::test]
+    async fn the_time_out_covers_the_repetition() {
+        let fake = FakeBroker::start().await;
+        fake.fault(Fault::new(Failure::Close).times(1));
+        fake.fault(Fault::new(Failure::Hang));
+        let start = Instant::now();
+        unavailable("ping", &quick(&fake).ping().await);
+        assert!(start.elapsed() < QUICK * 3);
+        assert_eq!(fake.all_requests(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_hung_is_carried_out_when_it_is_released_and_not_when_it_was_given_up() {
+        let fake = FakeBroker::start().await;
+        fake.fault(Fault::new(Failure::Hang).on("PUT", "/users/"));
+        unavailable("put_user", &quick(&fake).put_user("given-up", &Password::random().hash()).await);
+        let handle = fake.handle();
+        let api = ManagementApi::new(fake.config()).unwrap();
+        let hash = Password::random().hash();
+        let (put, ()) = tokio::join!(api.put_user("patient", &hash), async {
+            handle.received("PUT", "/api/users/patient", 1).await;
+            handle.release();
+        });
+        put.unwrap();
+        let state = fake.state();
+        assert!(state.users.contains_key("patient") && !state.users.contains_key("given-up"));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_dropped_is_asked_for_once_more() {
+        for fault in [Fault::new(Failure::Close), Fault::new(Failure::Close).after_doing()] {
+            let fake = FakeBroker::start().await;
+            let (api, password) = (ManagementApi::new(fake.config()).unwrap(), Password::random());
+            fake.fault(fault.on("PUT", "/users/u").times(1));
+            api.put_user("u", &password.hash()).await.unwrap();
+            assert_eq!(fake.requests("PUT", "/api/users/u"), 2);
+            api.put_permissions("u", &may("")).await.unwrap();
+            assert!(fake.can_log_in("u", password.expose()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_deletion_whose_answer_is_dropped_succeeds() {
+        let fake = FakeBroker::start().await;
+        let api = ManagementApi::new(fake.config()).unwrap();
+        fake.state().queues.insert("q".into(), Queue::classic(1));
+        fake.fault(Fault::new(Failure::Close).on("DELETE", "/q").times(1).after_doing());
+        api.delete_queue("q").await.unwrap();
+        assert!(fake.state().queues.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_dropped_twice_is_given_up() {
+        let fake = FakeBroker::start().await;
+        let api = ManagementApi::new(fake.config()).unwrap();
+        fake.fault(Fault::new(Failure::Close));
+        let results = every_call(&api).await;
+        assert_eq!(fake.all_requests(), 2 * results.len());
+        for (call, result) in results {
+            unavailable(call, &result);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_fails_is_not_asked_again() {
+        for status in [500, 502, 503] {
+            let fake = FakeBroker::start().await;
+            fake.fault(Fault::new(Failure::Status(status)));
+            let results = every_call(&quick(&fake)).await;
+            assert_eq!(fake.all_requests(), results.len());
+            for (call, result) in results {
+                unavailable(call, &result);
+                assert!(result.unwrap_err().to_string().contains(&format!(": {status} fault: as the test wants it")));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_starting_is_unavailable_and_proves_nothing_gone() {
+        let fake = FakeBroker::start().await;
+        fake.fault(Fault::new(Failure::Booting));
+        for (call, result) in every_call(&quick(&fake)).await {
+            unavailable(call, &result);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_deletion_is_asked_for_again_when_the_node_was_just_starting() {
+        let fake = FakeBroker::start().await;
+        let api = quick(&fake);
+        fake.state().queues.insert("q".into(), Queue::classic(1));
+        fake.fault(Fault::new(Failure::Booting).times(1));
+        api.delete_queue("q").await.unwrap();
+        assert!(fake.state().queues.is_empty());
+        fake.state().queues.insert("q".into(), Queue::classic(1));
+        fake.fault(Fault::new(Failure::Booting).times(1));
+        assert!(api.queue("q").await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_no_json_is_garbled() {
+        let fake = FakeBroker::start().await;
+        let api = quick(&fake);
+        fake.state().queues.insert("q".into(), Queue::classic(1));
+        fake.fault(Fault::new(Failure::Malformed).on("GET", ""));
+        for result in [
+            api.users().await.map(drop),
+            api.permissions().await.map(drop),
+            api.queues().await.map(drop),
+            api.queue("q").await.map(drop),
+            api.exchanges().await.map(drop),
+            api.connections().await.map(drop),
+            api.ping().await,
+        ] {
+            assert!(matches!(result, Err(BrokerError::Garbled(_))), "{result:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_good_status_that_rabbitmq_would_not_give_is_no_success() {
+        let fake = FakeBroker::start().await;
+        let api = quick(&fake);
+        for status in [200, 202, 302] {
+            fake.heal();
+            fake.fault(Fault::new(Failure::Status(status)));
+            let result = api.put_user("u", &PasswordHash::blocked()).await;
+            assert!(matches!(result, Err(BrokerError::Garbled(_))), "{status}: {result:?}");
+        }
+        assert!(!fake.state().users.contains_key("u"));
+    }
+
+    #[tokio::test]
+    async fn a_list_of_exchanges_without_the_default_one_comes_from_a_node_that_is_not_ready() {
+        let fake = FakeBroker::start().await;
+        let api = quick(&fake);
+        fake.fault(Fault::new(Failure::EmptyList).on("GET", "/exchanges/"));
+        unavailable("exchanges", &api.exchanges().await.map(drop));
+        fake.heal();
+        fake.fault(Fault::new(Failure::Partial(1)).on("GET", "/exchanges/"));
+        assert_eq!(api.exchanges().await.unwrap(), [""]);
+    }
+
+    #[tokio::test]
+    async fn the_total_of_one_queue_is_taken_from_the_list_where_the_broker_is_old() {
+        let fake = FakeBroker::start().await;
+        let api = quick(&fake);
+        fake.state().totals_in_lists_only = true;
+        for (name, messages) in [("a.b", 1), ("a+b", 2), ("A.B", 3), ("xa.b", 4)] {
+            fake.state().queues.insert(name.into(), Queue::classic(messages));
+        }
+        for (name, messages) in [("a.b", 1), ("a+b", 2), ("A.B", 3), ("xa.b", 4)] {
+            assert_eq!(api.queue(name).await.unwrap().unwrap().messages, Some(messages), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_password_of_the_account_is_sent_up_front_and_the_base_url_may_have_a_slash() {
+        let fake = FakeBroker::start().await;
+        let base_url = format!("{}/", fake.url()).parse().unwrap();
+        let api = ManagementApi::new(ManagementConfig { base_url, ..fake.config() }).unwrap();
+        api.ping().await.unwrap();
+        assert_eq!(fake.all_requests(), 1, "no challenge first");
+    }
+
+    #[tokio::test]
+    async fn an_account_without_rights_on_the_virtual_host_is_denied() {
+        let fake = FakeBroker::start().await;
+        fake.state().queues.insert("q".into(), Queue::classic(1));
+        fake.state().permissions.clear();
+        let result = quick(&fake).delete_queue("q").await;
+        assert!(matches!(&result, Err(BrokerError::Denied(told)) if told.contains("to configure")), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_lost_everything_has_its_account_and_nothing_else() {
+        let fake = FakeBroker::start().await;
+        let api = quick(&fake);
+        api.put_user("u", &PasswordHash::blocked()).await.unwrap();
+        fake.state().queues.insert("q".into(), Queue::classic(1));
+        fake.restart_empty();
+        let names: Vec<_> = api.users().await.unwrap().into_iter().map(|user| user.name).collect();
+        assert_eq!(names, [USERNAME]);
+        assert_eq!(api.queues().await.unwrap(), []);
+        assert_eq!(api.permissions().await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_connection_too_new_for_the_list_is_found_by_its_user_alone() {
+        let fake = FakeBroker::start().await;
+        let (api, password) = (quick(&fake), Password::random());
+        api.put_user("u", &password.hash()).await.unwrap();
+        api.put_permissions("u", &may("")).await.unwrap();
+        let name = fake.connect("u", password.expose(), 7).unwrap();
+        let set_listed = |listed| fake.state().connections.get_mut(&name).unwrap().listed = listed;
+        set_listed(false);
+        assert_eq!(api.connections().await.unwrap(), []);
+        api.close_connection(&name, "").await.unwrap();
+        assert_eq!(api.connections_of("u").await.unwrap()[0].name, name, "still open");
+        set_listed(true);
+        assert_eq!(api.connections().await.unwrap()[0].connected, Some(Timestamp::from_millis(7)));
+        set_listed(false);
+        api.close_connections_of("u", "").await.unwrap();
+        assert_eq!(api.connections_of("u").await.unwrap(), []);
+    }
+}

@@ -1,0 +1,6 @@
+//! What integration tests share.
+// Each file under `tests/` is a program of its own with a copy of this module, and uses a part of it.
+#![allow(dead_code)]
+
+pub mod fake_broker;
+pub mod rabbitmq;

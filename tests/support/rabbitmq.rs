@@ -1,0 +1,169 @@
+//! The real RabbitMQ: where it is, a virtual host for each test, and logins over AMQP.
+
+use std::env;
+use std::time::Duration;
+
+use futures::future::join_all;
+use lapin::{Connection, ConnectionProperties};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use taskcluster_pulse::broker::management::{DEFAULT_LISTING_TIMEOUT, DEFAULT_TIMEOUT, ManagementConfig};
+use taskcluster_pulse::secret::Password;
+
+/// How long the broker may take for anything that a test waits for; its statistics come every 5 s.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running RabbitMQ, as the environment names it.
+#[derive(Clone)]
+pub struct RabbitMq {
+    /// The base URL of its management API.
+    pub api: String,
+    /// The host and port for AMQP.
+    pub amqp: String,
+    /// The management account's name.
+    pub username: String,
+    /// The management account's password.
+    pub password: String,
+}
+
+impl RabbitMq {
+    /// The one that `PULSE_TEST_RABBITMQ_API`, `_AMQP`, `_USERNAME` and `_PASSWORD` name.
+    ///
+    /// # Panics
+    /// Where one of them is missing: a test without its broker fails.
+    pub fn from_env() -> RabbitMq {
+        let read = |name: &str| {
+            let name = format!("PULSE_TEST_RABBITMQ_{name}");
+            env::var(&name).unwrap_or_else(|_| {
+                panic!("{name} is not set: this test needs a real RabbitMQ. Run script/test, which starts one.")
+            })
+        };
+        RabbitMq { api: read("API"), amqp: read("AMQP"), username: read("USERNAME"), password: read("PASSWORD") }
+    }
+
+    /// Asks the management API for `path`, which is escaped already.
+    ///
+    /// # Panics
+    /// Where it can't be reached or its answer is not a success.
+    pub async fn admin(&self, method: Method, path: &str, body: Option<Value>) -> Value {
+        // As in the client: reqwest wants a provider of cryptography, even for plain HTTP.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        let url = format!("{}/api/{path}", self.api.trim_end_matches('/'));
+        let request = client.request(method.clone(), url).basic_auth(&self.username, Some(&self.password));
+        let request = if let Some(body) = body { request.json(&body) } else { request };
+        let answer = request.send().await.unwrap_or_else(|e| panic!("{method} {path}: {e}"));
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        assert!(status.is_success(), "{method} {path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    /// Makes a virtual host that goes when the value is dropped, and with it all users whose name has its prefix.
+    pub async fn vhost(&self) -> Vhost {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let vhost = Vhost { rabbitmq: self.clone(), name: format!("test/{id} %"), prefix: format!("t{id}-") };
+        self.admin(Method::PUT, &format!("vhosts/{}", escaped(&vhost.name)), None).await;
+        let all = json!({ "configure": ".*", "write": ".*", "read": ".*" });
+        let path = format!("permissions/{}/{}", escaped(&vhost.name), escaped(&self.username));
+        self.admin(Method::PUT, &path, Some(all)).await;
+        vhost
+    }
+}
+
+/// A virtual host of one test.
+pub struct Vhost {
+    /// The broker that it is at.
+    pub rabbitmq: RabbitMq,
+    /// Its name.
+    pub name: String,
+    /// What the names of the test's users begin with.
+    pub prefix: String,
+}
+
+impl Vhost {
+    /// How a client is to be configured.
+    pub fn config(&self) -> ManagementConfig {
+        ManagementConfig {
+            base_url: self.rabbitmq.api.parse().unwrap(),
+            username: self.rabbitmq.username.clone(),
+            password: Password::from_stored(self.rabbitmq.password.clone()),
+            vhost: self.name.clone(),
+            timeout: DEFAULT_TIMEOUT,
+            listing_timeout: DEFAULT_LISTING_TIMEOUT,
+        }
+    }
+
+    /// The connection string of a user.
+    pub fn connection_string(&self, user: &str, password: &str) -> String {
+        format!("amqp://{}:{}@{}/{}", escaped(user), escaped(password), self.rabbitmq.amqp, escaped(&self.name))
+    }
+
+    /// Declares a durable queue of this type: `classic`, `quorum` or `stream`.
+    pub async fn declare_queue(&self, queue: &str, kind: &str) {
+        let body = json!({ "durable": true, "arguments": { "x-queue-type": kind } });
+        self.rabbitmq.admin(Method::PUT, &self.path("queues", queue), Some(body)).await;
+    }
+
+    /// Declares a topic exchange.
+    pub async fn declare_exchange(&self, exchange: &str) {
+        self.rabbitmq.admin(Method::PUT, &self.path("exchanges", exchange), Some(json!({ "type": "topic" }))).await;
+    }
+
+    /// Puts a message into the queue.
+    pub async fn publish(&self, queue: &str) {
+        let body = json!({ "properties": {}, "routing_key": queue, "payload": "x", "payload_encoding": "string" });
+        let path = format!("{}/publish", self.path("exchanges", "amq.default"));
+        assert_eq!(self.rabbitmq.admin(Method::POST, &path, Some(body)).await, json!({ "routed": true }));
+    }
+
+    fn path(&self, kind: &str, name: &str) -> String {
+        format!("{kind}/{}/{}", escaped(&self.name), escaped(name))
+    }
+
+    async fn remove(&self) {
+        let users = self.rabbitmq.admin(Method::GET, "users?columns=name", None).await;
+        let names = users.as_array().into_iter().flatten().filter_map(|user| user["name"].as_str());
+        let paths = names.filter(|name| name.starts_with(&self.prefix)).map(|name| format!("users/{}", escaped(name)));
+        let deletions = paths.map(async |path| self.rabbitmq.admin(Method::DELETE, &path, None).await);
+        join_all(deletions).await;
+        self.rabbitmq.admin(Method::DELETE, &format!("vhosts/{}", escaped(&self.name)), None).await;
+    }
+}
+
+impl Drop for Vhost {
+    /// Cleans up in a thread with a runtime of its own, since the test's may be ending. A failure is shown by itself and
+    /// not made one of the test.
+    fn drop(&mut self) {
+        std::thread::scope(|scope| {
+            let cleaning = scope.spawn(|| tokio::runtime::Runtime::new().unwrap().block_on(self.remove()));
+            let _ = cleaning.join();
+        });
+    }
+}
+
+fn escaped(name: &str) -> String {
+    utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
+}
+
+/// Logs in over AMQP, as a client would that was handed this connection string.
+pub async fn log_in(connection_string: &str) -> lapin::Result<Connection> {
+    let attempt = Connection::connect(connection_string, ConnectionProperties::default());
+    tokio::time::timeout(PATIENCE, attempt).await.expect("the broker should answer a login")
+}
+
+/// Asks again until `probe` gives something, and gives that.
+///
+/// # Panics
+/// Where it takes too long.
+pub async fn eventually<T>(what: &str, probe: impl AsyncFn() -> Option<T>) -> T {
+    let asking = async {
+        loop {
+            if let Some(found) = probe().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("{what} did not come about"))
+}
