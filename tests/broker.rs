@@ -474,6 +474,10 @@ mod faults {
 
     const QUICK: Duration = Duration::from_millis(300);
 
+    fn api(fake: &FakeBroker) -> ManagementApi {
+        ManagementApi::new(fake.config()).unwrap()
+    }
+
     /// A client that waits for `QUICK` only.
     fn quick(fake: &FakeBroker) -> ManagementApi {
         ManagementApi::new(ManagementConfig { timeout: QUICK, listing_timeout: QUICK, ..fake.config() }).unwrap()
@@ -510,7 +514,7 @@ mod faults {
     #[tokio::test]
     async fn a_broker_that_is_down_is_unavailable_at_once_and_good_when_it_is_back() {
         let fake = FakeBroker::start().await;
-        let api = quick(&fake);
+        let api = api(&fake);
         api.ping().await.unwrap();
         fake.down().await;
         for (call, result) in every_call(&api).await {
@@ -563,7 +567,7 @@ mod faults {
         fake.fault(Fault::new(Failure::Hang).on("PUT", "/users/"));
         unavailable("put_user", &quick(&fake).put_user("given-up", &Password::random().hash()).await);
         let handle = fake.handle();
-        let api = ManagementApi::new(fake.config()).unwrap();
+        let api = api(&fake);
         let hash = Password::random().hash();
         let (put, ()) = tokio::join!(api.put_user("patient", &hash), async {
             handle.received("PUT", "/api/users/patient", 1).await;
@@ -578,7 +582,7 @@ mod faults {
     async fn an_answer_that_is_dropped_is_asked_for_once_more() {
         for fault in [Fault::new(Failure::Close), Fault::new(Failure::Close).after_doing()] {
             let fake = FakeBroker::start().await;
-            let (api, password) = (ManagementApi::new(fake.config()).unwrap(), Password::random());
+            let (api, password) = (api(&fake), Password::random());
             fake.fault(fault.on("PUT", "/users/u").times(1));
             api.put_user("u", &password.hash()).await.unwrap();
             assert_eq!(fake.requests("PUT", "/api/users/u"), 2);
@@ -590,7 +594,7 @@ mod faults {
     #[tokio::test]
     async fn a_deletion_whose_answer_is_dropped_succeeds() {
         let fake = FakeBroker::start().await;
-        let api = ManagementApi::new(fake.config()).unwrap();
+        let api = api(&fake);
         fake.state().queues.insert("q".into(), Queue::classic(1));
         fake.fault(Fault::new(Failure::Close).on("DELETE", "/q").times(1).after_doing());
         api.delete_queue("q").await.unwrap();
@@ -600,7 +604,7 @@ mod faults {
     #[tokio::test]
     async fn an_answer_that_is_dropped_twice_is_given_up() {
         let fake = FakeBroker::start().await;
-        let api = ManagementApi::new(fake.config()).unwrap();
+        let api = api(&fake);
         fake.fault(Fault::new(Failure::Close));
         let results = every_call(&api).await;
         assert_eq!(fake.all_requests(), 2 * results.len());
@@ -614,7 +618,7 @@ mod faults {
         for status in [500, 502, 503] {
             let fake = FakeBroker::start().await;
             fake.fault(Fault::new(Failure::Status(status)));
-            let results = every_call(&quick(&fake)).await;
+            let results = every_call(&api(&fake)).await;
             assert_eq!(fake.all_requests(), results.len());
             for (call, result) in results {
                 unavailable(call, &result);
@@ -627,7 +631,7 @@ mod faults {
     async fn a_node_that_is_starting_is_unavailable_and_proves_nothing_gone() {
         let fake = FakeBroker::start().await;
         fake.fault(Fault::new(Failure::Booting));
-        for (call, result) in every_call(&quick(&fake)).await {
+        for (call, result) in every_call(&api(&fake)).await {
             unavailable(call, &result);
         }
     }
@@ -635,7 +639,7 @@ mod faults {
     #[tokio::test]
     async fn a_deletion_is_asked_for_again_when_the_node_was_just_starting() {
         let fake = FakeBroker::start().await;
-        let api = quick(&fake);
+        let api = api(&fake);
         fake.state().queues.insert("q".into(), Queue::classic(1));
         fake.fault(Fault::new(Failure::Booting).times(1));
         api.delete_queue("q").await.unwrap();
@@ -648,7 +652,7 @@ mod faults {
     #[tokio::test]
     async fn an_answer_that_is_no_json_is_garbled() {
         let fake = FakeBroker::start().await;
-        let api = quick(&fake);
+        let api = api(&fake);
         fake.state().queues.insert("q".into(), Queue::classic(1));
         fake.fault(Fault::new(Failure::Malformed).on("GET", ""));
         for result in [
@@ -667,7 +671,7 @@ mod faults {
     #[tokio::test]
     async fn a_good_status_that_rabbitmq_would_not_give_is_no_success() {
         let fake = FakeBroker::start().await;
-        let api = quick(&fake);
+        let api = api(&fake);
         for status in [200, 202, 302] {
             fake.heal();
             fake.fault(Fault::new(Failure::Status(status)));
@@ -680,7 +684,7 @@ mod faults {
     #[tokio::test]
     async fn a_list_of_exchanges_without_the_default_one_comes_from_a_node_that_is_not_ready() {
         let fake = FakeBroker::start().await;
-        let api = quick(&fake);
+        let api = api(&fake);
         fake.fault(Fault::new(Failure::EmptyList).on("GET", "/exchanges/"));
         unavailable("exchanges", &api.exchanges().await.map(drop));
         fake.heal();
@@ -691,7 +695,7 @@ mod faults {
     #[tokio::test]
     async fn the_total_of_one_queue_is_taken_from_the_list_where_the_broker_is_old() {
         let fake = FakeBroker::start().await;
-        let api = quick(&fake);
+        let api = api(&fake);
         fake.state().totals_in_lists_only = true;
         for (name, messages) in [("a.b", 1), ("a+b", 2), ("A.B", 3), ("xa.b", 4)] {
             fake.state().queues.insert(name.into(), Queue::classic(messages));
@@ -715,14 +719,14 @@ mod faults {
         let fake = FakeBroker::start().await;
         fake.state().queues.insert("q".into(), Queue::classic(1));
         fake.state().permissions.clear();
-        let result = quick(&fake).delete_queue("q").await;
+        let result = api(&fake).delete_queue("q").await;
         assert!(matches!(&result, Err(BrokerError::Denied(told)) if told.contains("to configure")), "{result:?}");
     }
 
     #[tokio::test]
     async fn a_broker_that_lost_everything_has_its_account_and_nothing_else() {
         let fake = FakeBroker::start().await;
-        let api = quick(&fake);
+        let api = api(&fake);
         api.put_user("u", &PasswordHash::blocked()).await.unwrap();
         fake.state().queues.insert("q".into(), Queue::classic(1));
         fake.restart_empty();
@@ -735,7 +739,7 @@ mod faults {
     #[tokio::test]
     async fn a_connection_too_new_for_the_list_is_found_by_its_user_alone() {
         let fake = FakeBroker::start().await;
-        let (api, password) = (quick(&fake), Password::random());
+        let (api, password) = (api(&fake), Password::random());
         api.put_user("u", &password.hash()).await.unwrap();
         api.put_permissions("u", &may("")).await.unwrap();
         let name = fake.connect("u", password.expose(), 7).unwrap();
