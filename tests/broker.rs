@@ -9,7 +9,7 @@ use futures::StreamExt;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use taskcluster_pulse::broker::management::{ManagementApi, ManagementConfig};
-use taskcluster_pulse::broker::{Broker, BrokerError};
+use taskcluster_pulse::broker::{Broker, BrokerError, Put};
 use taskcluster_pulse::clock::{Clock, SystemClock, Timestamp};
 use taskcluster_pulse::domain::inventory::{BrokerConnection, BrokerQueue, QueueKind};
 use taskcluster_pulse::domain::name::{Permissions, USER_TAG};
@@ -162,6 +162,8 @@ macro_rules! contract {
 
 contract! {
     a_user_that_is_put_logs_in_with_its_newest_password_alone
+    putting_a_user_tells_whether_it_was_there
+    users_made_by_many_calls_at_once_are_all_there
     a_blocked_user_does_not_log_in
     a_user_is_listed_with_its_tag_and_hash
     permissions_are_listed_as_they_were_set
@@ -294,11 +296,33 @@ async fn odd_names_stand_for_themselves(bench: &Bench) {
     assert!(odd.iter().all(|name| left.iter().all(|user| user.name != bench.user(name))));
 }
 
+async fn putting_a_user_tells_whether_it_was_there(bench: &Bench) {
+    let (api, user) = (bench.api(), bench.user("u"));
+    assert_eq!(api.put_user(&user, &PasswordHash::blocked()).await.unwrap(), Put::PerhapsNew);
+    assert_eq!(api.put_user(&user, &PasswordHash::blocked()).await.unwrap(), Put::Known);
+    api.delete_user(&user).await.unwrap();
+    assert_eq!(api.put_user(&user, &PasswordHash::blocked()).await.unwrap(), Put::PerhapsNew);
+}
+
+/// RabbitMQ answers 400 `user_already_exists` to the later of two calls that make the same user at once.
+async fn users_made_by_many_calls_at_once_are_all_there(bench: &Bench) {
+    let api = bench.api();
+    for round in 0..10 {
+        let user = bench.user(&format!("u{round}"));
+        let password = Password::random();
+        let hash = password.hash();
+        let puts = futures::future::join_all((0..8).map(|_| api.put_user(&user, &hash))).await;
+        assert!(puts.iter().all(Result::is_ok), "{puts:?}");
+        let users = api.users().await.unwrap();
+        assert!(users.iter().any(|found| found.name == user && found.hash.verifies(&password)));
+    }
+}
+
 async fn names_that_a_url_cannot_hold_are_refused(bench: &Bench) {
     let api = bench.api();
     for name in ["", ".", ".."] {
         let results = [
-            api.put_user(name, &PasswordHash::blocked()).await,
+            api.put_user(name, &PasswordHash::blocked()).await.map(drop),
             api.delete_user(name).await,
             api.delete_queue(name).await,
             api.delete_exchange(name).await,
@@ -486,7 +510,7 @@ mod faults {
     /// Every call once, with what it is of.
     async fn every_call(api: &ManagementApi) -> Vec<(&'static str, Result<(), BrokerError>)> {
         vec![
-            ("put_user", api.put_user("u", &Password::random().hash()).await),
+            ("put_user", api.put_user("u", &Password::random().hash()).await.map(drop)),
             ("put_permissions", api.put_permissions("u", &may("")).await),
             ("delete_user", api.delete_user("u").await),
             ("users", api.users().await.map(drop)),
@@ -565,7 +589,7 @@ mod faults {
     async fn a_request_that_hung_is_carried_out_when_it_is_released_and_not_when_it_was_given_up() {
         let fake = FakeBroker::start().await;
         fake.fault(Fault::new(Failure::Hang).on("PUT", "/users/"));
-        unavailable("put_user", &quick(&fake).put_user("given-up", &Password::random().hash()).await);
+        unavailable("put_user", &quick(&fake).put_user("given-up", &Password::random().hash()).await.map(drop));
         let handle = fake.handle();
         let api = api(&fake);
         let hash = Password::random().hash();
@@ -589,6 +613,14 @@ mod faults {
             api.put_permissions("u", &may("")).await.unwrap();
             assert!(fake.can_log_in("u", password.expose()));
         }
+    }
+
+    #[tokio::test]
+    async fn a_user_whose_first_answer_is_dropped_may_be_new() {
+        let fake = FakeBroker::start().await;
+        fake.fault(Fault::new(Failure::Close).on("PUT", "/users/").times(1).after_doing());
+        let put = quick(&fake).put_user("u", &PasswordHash::blocked()).await.unwrap();
+        assert_eq!(put, Put::PerhapsNew);
     }
 
     #[tokio::test]

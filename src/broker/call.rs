@@ -14,6 +14,7 @@ use url::Url;
 use super::BrokerError;
 use super::management::{BadManagement, ManagementConfig};
 use crate::secret::Password;
+use crate::tls;
 
 /// What stands in a path as it is: the unreserved characters of RFC 3986.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -85,6 +86,14 @@ impl<'a> Call<'a> {
     }
 }
 
+/// A good answer.
+pub(super) struct Answer {
+    /// Its body; empty for what changes something.
+    pub(super) body: Vec<u8>,
+    /// Whether the call made what it put, or may have: the answer to its first attempt was lost.
+    pub(super) perhaps_new: bool,
+}
+
 /// Sends calls as the management account.
 pub(super) struct Caller {
     /// The address of the API, with a slash at its end.
@@ -109,9 +118,7 @@ impl Caller {
         let mut basic = HeaderValue::try_from(basic).map_err(|_| BadManagement::Username)?;
         basic.set_sensitive(true);
         headers.insert(AUTHORIZATION, basic);
-        // reqwest takes the process's provider of cryptography and panics where there is none. Where there is one, this
-        // changes nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        tls::install_crypto_provider();
         // A proxy from the environment would be shown the account's password, and the broker is a neighbour. A
         // redirection would send it elsewhere too.
         let client = |idle: usize| {
@@ -140,19 +147,24 @@ impl Caller {
     }
 
     /// Sends the call once, or twice where the broker closed the connection without an answer: that befalls a connection
-    /// that was kept alive, and every call is safe to repeat. The body of a good answer, or `None` for a 404.
-    pub(super) async fn send(&self, call: &Call<'_>) -> Result<Option<Vec<u8>>, BrokerError> {
+    /// that was kept alive, and every call is safe to repeat. `None` for a 404.
+    pub(super) async fn send(&self, call: &Call<'_>) -> Result<Option<Answer>, BrokerError> {
         let url = self.api.join(&call.path()?).map_err(|e| BrokerError::Refused(format!("{}: {e}", call.shown())))?;
-        let answer = match self.attempt(&self.pooled, call, &url).await {
-            Err(e) if !e.is_connect() && !e.is_timeout() => self.attempt(&self.fresh, call, &url).await,
-            answer => answer,
+        let (answer, repeated) = match self.attempt(&self.pooled, call, &url).await {
+            Err(e) if !e.is_connect() && !e.is_timeout() => (self.attempt(&self.fresh, call, &url).await, true),
+            answer => (answer, false),
         };
         let unavailable = |e: reqwest::Error| BrokerError::Unavailable(self.told(call, &self.broken(&e)));
         let response = answer.map_err(unavailable)?;
         let (status, changes) = (response.status(), call.method != Method::GET);
         match (status, changes) {
-            (StatusCode::OK, false) => Ok(Some(response.bytes().await.map_err(unavailable)?.into())),
-            (StatusCode::CREATED | StatusCode::NO_CONTENT, true) => Ok(Some(Vec::new())),
+            (StatusCode::OK, false) => {
+                let body = response.bytes().await.map_err(unavailable)?.into();
+                Ok(Some(Answer { body, perhaps_new: false }))
+            }
+            (StatusCode::CREATED | StatusCode::NO_CONTENT, true) => {
+                Ok(Some(Answer { body: Vec::new(), perhaps_new: repeated || status == StatusCode::CREATED }))
+            }
             (StatusCode::NOT_FOUND, _) => Ok(None),
             _ => Err(self.judge(call, status, &complaint(response).await)),
         }

@@ -10,8 +10,8 @@ use serde_json::json;
 use url::Url;
 
 use super::answer::{self, Unreadable};
-use super::call::{Call, Caller, one_line};
-use super::{Broker, BrokerError};
+use super::call::{Answer, Call, Caller, one_line};
+use super::{Broker, BrokerError, Put};
 use crate::domain::inventory::{BrokerConnection, BrokerPermissions, BrokerQueue, BrokerUser, QueueKind};
 use crate::domain::name::{Permissions, USER_TAG};
 use crate::secret::{Password, PasswordHash};
@@ -105,7 +105,7 @@ impl ManagementApi {
     }
 
     /// Sends a call whose object is there; a 404 says that the node is not ready, or that we ask in the wrong place.
-    async fn present(&self, call: &Call<'_>) -> Result<Vec<u8>, BrokerError> {
+    async fn present(&self, call: &Call<'_>) -> Result<Answer, BrokerError> {
         self.caller.send(call).await?.ok_or_else(|| {
             let vhost = one_line(&self.vhost);
             BrokerError::Unavailable(format!(
@@ -119,18 +119,18 @@ impl ManagementApi {
     /// Sends a call whose object may be absent: `None` where it is. A node that is starting answers 404 to everything for
     /// some milliseconds, so that a 404 counts only from a node that was seen to be up before.
     async fn maybe_absent(&self, call: &Call<'_>) -> Result<Option<Vec<u8>>, BrokerError> {
-        if let Some(body) = self.caller.send(call).await? {
-            return Ok(Some(body));
+        if let Some(answer) = self.caller.send(call).await? {
+            return Ok(Some(answer.body));
         }
         self.up().await?;
-        self.caller.send(call).await
+        Ok(self.caller.send(call).await?.map(|answer| answer.body))
     }
 
     /// Whether the node is up, the account is good, and the virtual host runs.
     async fn up(&self) -> Result<(), BrokerError> {
         let call = Call::new(Method::GET, &["vhosts", &self.vhost]).query("columns=name,cluster_state");
-        let body = self.present(&call).await?;
-        if self.readable(&call, answer::vhost_runs(&body))? {
+        let answer = self.present(&call).await?;
+        if self.readable(&call, answer::vhost_runs(&answer.body))? {
             return Ok(());
         }
         Err(BrokerError::Unavailable(self.caller.told(&call, "the virtual host runs on no node")))
@@ -140,8 +140,8 @@ impl ManagementApi {
         read.map_err(|what| BrokerError::Garbled(self.caller.told(call, &what)))
     }
 
-    async fn put(&self, call: Call<'_>) -> Result<(), BrokerError> {
-        self.within(self.timeout, &call, self.present(&call)).await.map(drop)
+    async fn put(&self, call: &Call<'_>) -> Result<Answer, BrokerError> {
+        self.within(self.timeout, call, self.present(call)).await
     }
 
     async fn delete(&self, call: Call<'_>) -> Result<(), BrokerError> {
@@ -155,8 +155,8 @@ impl ManagementApi {
         read: impl Fn(&[u8]) -> Result<T, Unreadable>,
     ) -> Result<T, BrokerError> {
         let call = Call::new(Method::GET, segments).query(columns);
-        let body = self.within(self.listing_timeout, &call, self.present(&call)).await?;
-        self.readable(&call, read(&body))
+        let answer = self.within(self.listing_timeout, &call, self.present(&call)).await?;
+        self.readable(&call, read(&answer.body))
     }
 
     /// The total of a queue by the list of those named like it. RabbitMQ before 3.12 doesn't tell it of one queue alone.
@@ -184,19 +184,28 @@ fn header_safe(reason: &str) -> HeaderValue {
 
 #[async_trait]
 impl Broker for ManagementApi {
-    async fn put_user(&self, user: &str, hash: &PasswordHash) -> Result<(), BrokerError> {
+    async fn put_user(&self, user: &str, hash: &PasswordHash) -> Result<Put, BrokerError> {
         let body = json!({
             "password_hash": hash.as_str(),
             "hashing_algorithm": answer::HASHING_ALGORITHM,
             "tags": USER_TAG,
         });
-        self.put(Call::new(Method::PUT, &["users", user]).json(body).secret(hash.as_str())).await
+        let call = Call::new(Method::PUT, &["users", user]).json(body).secret(hash.as_str());
+        match self.put(&call).await {
+            Ok(Answer { perhaps_new: false, .. }) => Ok(Put::Known),
+            Ok(_) => Ok(Put::PerhapsNew),
+            // Of two calls at once that make one user, RabbitMQ refuses the second. By now the user is there to be changed.
+            Err(BrokerError::Refused(why)) if why.contains("user_already_exists") => {
+                self.put(&call).await.map(|_| Put::PerhapsNew)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn put_permissions(&self, user: &str, permissions: &Permissions) -> Result<(), BrokerError> {
         let Permissions { configure, write, read } = permissions;
         let body = json!({ "configure": configure, "write": write, "read": read });
-        self.put(Call::new(Method::PUT, &["permissions", &self.vhost, user]).json(body)).await
+        self.put(&Call::new(Method::PUT, &["permissions", &self.vhost, user]).json(body)).await.map(drop)
     }
 
     async fn delete_user(&self, user: &str) -> Result<(), BrokerError> {
@@ -254,8 +263,8 @@ impl Broker for ManagementApi {
 
     async fn connections_of(&self, user: &str) -> Result<Vec<BrokerConnection>, BrokerError> {
         let call = Call::new(Method::GET, &["connections", "username", user]).query("columns=name,user");
-        let body = self.within(self.timeout, &call, self.present(&call)).await?;
-        Ok(self.readable(&call, answer::connections(&body))?.0)
+        let answer = self.within(self.timeout, &call, self.present(&call)).await?;
+        Ok(self.readable(&call, answer::connections(&answer.body))?.0)
     }
 
     async fn delete_queue(&self, queue: &str) -> Result<(), BrokerError> {

@@ -34,6 +34,15 @@ pub enum BrokerError {
     Garbled(String),
 }
 
+/// What putting a user found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// The broker surely knew the user before, whose permissions are as they were.
+    Known,
+    /// The user was made, or may have been: the answer to a first attempt was lost. It may have no permissions.
+    PerhapsNew,
+}
+
 /// What we ask of RabbitMQ. Every call has a time-out, and all objects are those of the one configured virtual host.
 ///
 /// A list is no proof that what it lacks is gone: a node that boots may answer with a list that is empty or too short.
@@ -42,7 +51,7 @@ pub enum BrokerError {
 #[async_trait]
 pub trait Broker: Send + Sync {
     /// Makes the user, or gives it this password and the tag [`USER_TAG`](crate::domain::name::USER_TAG) alone.
-    async fn put_user(&self, user: &str, hash: &PasswordHash) -> Result<(), BrokerError>;
+    async fn put_user(&self, user: &str, hash: &PasswordHash) -> Result<Put, BrokerError>;
 
     /// Sets what the user may do in the virtual host. [`BrokerError::Refused`] where there is no such user.
     async fn put_permissions(&self, user: &str, permissions: &Permissions) -> Result<(), BrokerError>;

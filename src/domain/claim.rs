@@ -65,7 +65,7 @@ pub fn decide_claim(
                 rotation: Rotation::first(fresh(), now),
                 gone: None,
                 warned: None,
-                version: other.map_or(Version::NEW, |tombstone| tombstone.version),
+                version: other.map_or(Version::new_at(now), |tombstone| tombstone.version),
             };
             if other.is_some() { Claim::Change(begun) } else { Claim::Create(begun) }
         }
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn a_new_namespace_lives_four_hours_and_warns_nobody() {
         let Claim::Create(new) = decide_claim(None, &asked(None, None), at(100), Password::random) else { panic!() };
-        assert_eq!((new.expires, new.contact.as_str(), new.version), (at(100 + 14_400), "", Version::NEW));
+        assert_eq!((new.expires, new.contact.as_str(), new.version.is_new()), (at(100 + 14_400), "", true));
         assert!(new.rotation.active.is_none() && new.rotation.pending.is_some());
     }
 

@@ -4,7 +4,7 @@ use crate::clock::Timestamp;
 use crate::domain::name::Name;
 use crate::domain::rotation::Rotation;
 
-/// How often a record was written. A record is written only over the version at which it was read, so that of two
+/// Which writing of a record this is. A record is written only over the version at which it was read, so that of two
 /// writers one loses and reads again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub i64);
@@ -13,9 +13,20 @@ impl Version {
     /// Of a record that was never written.
     pub const NEW: Version = Version(0);
 
+    /// Of a record that was never written, and whose versions shall begin with the moment `now`. So a record that was
+    /// removed and made anew has no version that the former one had, and whoever still holds that one loses.
+    pub fn new_at(now: Timestamp) -> Version {
+        Version(now.millis().saturating_neg())
+    }
+
+    /// Whether the record was never written.
+    pub fn is_new(self) -> bool {
+        self.0 <= 0
+    }
+
     /// After one more write.
     pub fn next(self) -> Version {
-        Version(self.0 + 1)
+        if self.0 < 0 { Version(self.0.saturating_neg()) } else { Version(self.0 + 1) }
     }
 }
 
@@ -36,7 +47,7 @@ pub struct Namespace {
     pub gone: Option<Gone>,
     /// The value of `expires` that its contact was last warned of.
     pub warned: Option<Timestamp>,
-    /// The version at which the record was read, or [`Version::NEW`].
+    /// The version at which the record was read, or a new one.
     pub version: Version,
 }
 

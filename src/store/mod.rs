@@ -41,7 +41,7 @@ pub enum Write {
 /// One record's change. Each is written over the version that it carries, which is the one at which it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
-    /// Write this namespace: insert it where its version is [`Version::NEW`], else replace it.
+    /// Write this namespace: insert it where its version is new ([`Version::is_new`]), else replace it.
     Namespace(Namespace),
     /// Remove this namespace's record.
     RemoveNamespace(Name, Version),

@@ -82,7 +82,7 @@ pub(super) struct NamespaceRow {
     pub(super) gone_since: Option<i64>,
     pub(super) cleaning_until: Option<i64>,
     pub(super) warned: Option<i64>,
-    pub(super) version: i64,
+    pub(super) version: Version,
 }
 
 /// A user's slot and its sealed password; both are there or neither.
@@ -110,7 +110,7 @@ pub(super) fn namespace(row: &impl Row) -> Result<NamespaceRow, StoreError> {
         gone_since: row.field(13)?,
         cleaning_until: row.field(14)?,
         warned: row.field(15)?,
-        version: row.field(16)?,
+        version: Version(row.field(16)?),
     })
 }
 
@@ -146,7 +146,7 @@ impl NamespaceRow {
             gone_since: gone.map(|gone| gone.since.millis()),
             cleaning_until: gone.and_then(|gone| gone.cleaning_until).map(Timestamp::millis),
             warned: warned.map(Timestamp::millis),
-            version: version.0,
+            version: *version,
         })
     }
 
@@ -179,7 +179,7 @@ impl NamespaceRow {
                 cleaning_until: self.cleaning_until.map(Timestamp::from_millis),
             }),
             warned: self.warned.map(Timestamp::from_millis),
-            version: Version(self.version),
+            version: self.version,
         })
     }
 }
@@ -230,7 +230,7 @@ pub(super) struct AlertRow {
     pub(super) seen: i64,
     pub(super) growth: Option<i64>,
     pub(super) told: Option<i64>,
-    pub(super) version: i64,
+    pub(super) version: Version,
 }
 
 impl From<&Alert> for AlertRow {
@@ -248,7 +248,7 @@ impl From<&Alert> for AlertRow {
             seen: alert.seen.millis(),
             growth: alert.growth,
             told: alert.told.map(Timestamp::millis),
-            version: alert.version.0,
+            version: alert.version,
         }
     }
 }

@@ -114,7 +114,7 @@ fn namespace_columns<'a>(rows: &[&'a NamespaceRow]) -> Vec<Column<'a>> {
         column(rows, |row| row.gone_since),
         column(rows, |row| row.cleaning_until),
         column(rows, |row| row.warned),
-        column(rows, |row| row.version + 1),
+        column(rows, |row| row.version.next().0),
     ]
 }
 
@@ -128,7 +128,7 @@ fn alert_columns<'a>(rows: &[&'a AlertRow]) -> Vec<Column<'a>> {
         column(rows, |row| row.seen),
         column(rows, |row| row.growth),
         column(rows, |row| row.told),
-        column(rows, |row| row.version + 1),
+        column(rows, |row| row.version.next().0),
     ]
 }
 
@@ -197,11 +197,11 @@ fn statements(rows: &[Option<RowChange>], locking: bool) -> Vec<Statement<'_>> {
         match row {
             None => {}
             Some(RowChange::Namespace(row)) => {
-                let kind = if row.version == 0 { &mut new } else { &mut replaced };
+                let kind = if row.version.is_new() { &mut new } else { &mut replaced };
                 kind.push((Cow::Borrowed(row.name.as_str()), change, row));
             }
             Some(RowChange::Alert(row)) => {
-                let kind = if row.version == 0 { &mut new_alerts } else { &mut replaced_alerts };
+                let kind = if row.version.is_new() { &mut new_alerts } else { &mut replaced_alerts };
                 kind.push((escaped(&row.queue), change, row));
             }
             Some(RowChange::RemoveNamespace { name, version }) => {

@@ -11,24 +11,24 @@ use crate::store::rows::{AlertRow, NamespaceRow, alert_columns, namespace_column
 const INSERT_NAMESPACE: &str = concat!(
     "INSERT INTO namespace (",
     namespace_columns!(),
-    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17 + 1) ",
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?18) ",
     "ON CONFLICT (name) DO NOTHING"
 );
 const REPLACE_NAMESPACE: &str = concat!(
     "UPDATE namespace SET (",
     namespace_columns!(),
-    ") = (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17 + 1) ",
+    ") = (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?18) ",
     "WHERE name = ?1 AND version = ?17"
 );
 const INSERT_ALERT: &str = concat!(
     "INSERT INTO alert (",
     alert_columns!(),
-    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 + 1) ON CONFLICT (queue) DO NOTHING"
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?10) ON CONFLICT (queue) DO NOTHING"
 );
 const REPLACE_ALERT: &str = concat!(
     "UPDATE alert SET (",
     alert_columns!(),
-    ") = (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 + 1) WHERE queue = ?1 AND version = ?9"
+    ") = (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?10) WHERE queue = ?1 AND version = ?9"
 );
 const INSERT_NOTICE: &str = concat!(
     "INSERT INTO notice (",
@@ -37,7 +37,7 @@ const INSERT_NOTICE: &str = concat!(
 );
 
 fn put_namespace(connection: &Connection, row: &NamespaceRow) -> Result<usize, StoreError> {
-    let sql = if row.version == 0 { INSERT_NAMESPACE } else { REPLACE_NAMESPACE };
+    let sql = if row.version.is_new() { INSERT_NAMESPACE } else { REPLACE_NAMESPACE };
     let params = params![
         row.name,
         row.contact,
@@ -55,13 +55,14 @@ fn put_namespace(connection: &Connection, row: &NamespaceRow) -> Result<usize, S
         row.gone_since,
         row.cleaning_until,
         row.warned,
-        row.version,
+        row.version.0,
+        row.version.next().0,
     ];
     execute(connection, sql, params)
 }
 
 fn put_alert(connection: &Connection, row: &AlertRow) -> Result<usize, StoreError> {
-    let sql = if row.version == 0 { INSERT_ALERT } else { REPLACE_ALERT };
+    let sql = if row.version.is_new() { INSERT_ALERT } else { REPLACE_ALERT };
     let params = params![
         row.queue,
         row.namespace,
@@ -71,7 +72,8 @@ fn put_alert(connection: &Connection, row: &AlertRow) -> Result<usize, StoreErro
         row.seen,
         row.growth,
         row.told,
-        row.version,
+        row.version.0,
+        row.version.next().0,
     ];
     execute(connection, sql, params)
 }
