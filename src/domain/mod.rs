@@ -6,12 +6,18 @@
 //! * [`claim`]: what a claim does to what the store holds.
 //! * [`inventory`]: what the broker holds, as far as we read it.
 //! * [`alert`]: what is remembered of a queue that grows.
-//! * [`notice`]: a message to the owner of a namespace.
+//! * [`notice`]: a message to the owner of a namespace, and the events that it tells of.
+//! * [`plan`]: what a run is going to do, and how much it may remove.
+//! * [`sweep`]: plans repairs, warnings, and the removal of large queues and old connections.
+//! * [`expiry`]: plans the end of namespaces.
 
 pub mod alert;
 pub mod claim;
+pub mod expiry;
 pub mod inventory;
 pub mod name;
 pub mod namespace;
 pub mod notice;
+pub mod plan;
 pub mod rotation;
+pub mod sweep;

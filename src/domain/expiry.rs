@@ -1,0 +1,175 @@
+//! Expiry: a namespace past its date becomes a tombstone, what belongs to it is removed, then the tombstone goes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::domain::inventory::Inventory;
+use crate::domain::name::{Name, Names};
+use crate::domain::namespace::{Gone, Namespace, Version};
+use crate::domain::notice::Event;
+use crate::domain::plan::{Action, Brakes, Plan, Remains};
+use crate::domain::rotation::Rotation;
+use crate::domain::sweep::Snapshot;
+
+/// How an expiry run decides.
+#[derive(Debug, Clone)]
+pub struct ExpiryPolicy {
+    /// How namespaces and users are named.
+    pub names: Names,
+    /// How long after its date a namespace is taken.
+    pub delay: Duration,
+    /// How long before its date its owner is warned, if there are messages in its queues.
+    pub warning: Duration,
+    /// Whether what belongs to no namespace in the store is removed, and how long after it was first seen; `None` to leave
+    /// it alone.
+    pub orphans_after: Option<Duration>,
+    /// How much one run may remove.
+    pub brakes: Brakes,
+}
+
+/// Plans an expiry run.
+pub fn plan_expiry(seen: &Snapshot, now: Timestamp, policy: &ExpiryPolicy) -> Plan {
+    policy.brakes.hold(|may_remove| {
+        let remains = remains(&seen.inventory, &policy.names);
+        let held: usize = remains.values().map(Remains::count).sum();
+        let mut plan = Plan { seen: seen.namespaces.len() + held, ..Plan::default() };
+        for namespace in &seen.namespaces {
+            match namespace.gone {
+                None => plan_live(&mut plan, namespace, seen, now, policy, may_remove),
+                Some(gone) if gone.since <= now && may_remove => {
+                    plan_gone(&mut plan, namespace, gone, remains.get(&namespace.name), now);
+                }
+                Some(_) => {}
+            }
+        }
+        plan_orphans(&mut plan, seen, &remains, now, policy, may_remove);
+        plan
+    })
+}
+
+fn plan_live(
+    plan: &mut Plan,
+    namespace: &Namespace,
+    seen: &Snapshot,
+    now: Timestamp,
+    policy: &ExpiryPolicy,
+    may_remove: bool,
+) {
+    let expires = namespace.expires;
+    if expires.plus(policy.delay) <= now {
+        if may_remove {
+            let event = (namespace.warned == Some(expires)).then_some(Event::NamespaceExpired { expires, at: now });
+            plan.push(Action::Bury(bury(namespace, now), event), format!("it expired at {expires}"));
+        }
+        return;
+    }
+    if expires > now.plus(policy.warning) || namespace.warned == Some(expires) || namespace.contact.is_empty() {
+        return;
+    }
+    let queues: Vec<_> = seen
+        .inventory
+        .queues
+        .iter()
+        .filter(|queue| policy.names.owner_of_queue(&queue.name).as_ref() == Some(&namespace.name))
+        .filter_map(|queue| {
+            queue.messages.filter(|messages| *messages > 0).map(|messages| (queue.name.clone(), messages))
+        })
+        .collect();
+    if !queues.is_empty() {
+        let warned = Namespace { warned: Some(expires), ..namespace.clone() };
+        let event = Event::NamespaceExpiring { expires, queues, at: now };
+        plan.push(Action::WarnOfExpiry(warned, event), format!("it expires at {expires} and has messages"));
+    }
+}
+
+/// The tombstone of a namespace: its passwords go at once.
+fn bury(namespace: &Namespace, now: Timestamp) -> Namespace {
+    let rotation = Rotation { active: None, previous: None, pending: None, ..namespace.rotation.clone() };
+    Namespace { gone: Some(Gone { since: now, cleaning_until: None }), rotation, ..namespace.clone() }
+}
+
+fn plan_gone(plan: &mut Plan, tombstone: &Namespace, gone: Gone, remains: Option<&Remains>, now: Timestamp) {
+    if gone.cleaning_until.is_some_and(|until| until > now) {
+        return;
+    }
+    let since = gone.since;
+    match remains {
+        Some(remains) => {
+            plan.push(Action::Clean(tombstone.clone(), remains.clone()), format!("it is gone since {since}"));
+        }
+        None => plan.push(Action::ForgetNamespace(tombstone.clone()), "the broker holds nothing of it any more"),
+    }
+}
+
+/// Where the operator asked for it, what belongs to no namespace in the store gets a tombstone that counts after the grace
+/// time; a claim revives it. A store without a live namespace proves nothing about what is unknown to it.
+fn plan_orphans(
+    plan: &mut Plan,
+    seen: &Snapshot,
+    remains: &BTreeMap<Name, Remains>,
+    now: Timestamp,
+    policy: &ExpiryPolicy,
+    may_remove: bool,
+) {
+    let known: BTreeSet<_> = seen.namespaces.iter().map(|namespace| &namespace.name).collect();
+    let unknown: Vec<_> = remains.keys().filter(|name| !known.contains(name)).collect();
+    if unknown.is_empty() {
+        return;
+    }
+    if seen.namespaces.iter().all(|namespace| namespace.gone.is_some()) {
+        let count = unknown.len();
+        plan.reports.push(format!(
+            "the broker holds things of {count} namespaces, and the store knows no live one: is it the right store? \
+             Nothing of them is removed"
+        ));
+        return;
+    }
+    for name in unknown {
+        match policy.orphans_after.filter(|_| may_remove) {
+            Some(grace) => {
+                let since = now.plus(grace);
+                let tombstone = Namespace {
+                    name: name.clone(),
+                    contact: String::new(),
+                    created: now,
+                    expires: now,
+                    rotation: Rotation { active: None, previous: None, pending: None, due: now, grace: Duration::ZERO },
+                    gone: Some(Gone { since, cleaning_until: None }),
+                    warned: None,
+                    version: Version::new_at(now),
+                };
+                let reason =
+                    format!("the store does not know it; it is cleaned up from {since} on unless it is claimed");
+                plan.push(Action::BuryOrphan(tombstone), reason);
+            }
+            None => plan.reports.push(format!("the broker holds things of {name}, which is not in the store")),
+        }
+    }
+}
+
+/// What the broker holds of each namespace, be it in the store or not.
+pub(super) fn remains(inventory: &Inventory, names: &Names) -> BTreeMap<Name, Remains> {
+    let mut found: BTreeMap<Name, Remains> = BTreeMap::new();
+    for user in &inventory.users {
+        if let Some((name, _)) = names.owner_of_user(&user.name) {
+            found.entry(name).or_default().users.push(user.name.clone());
+        }
+    }
+    for connection in &inventory.connections {
+        if let Some((name, _)) = names.owner_of_user(&connection.user) {
+            found.entry(name).or_default().connections.push(connection.name.clone());
+        }
+    }
+    for queue in &inventory.queues {
+        if let Some(name) = names.owner_of_queue(&queue.name) {
+            found.entry(name).or_default().queues.push(queue.name.clone());
+        }
+    }
+    for exchange in &inventory.exchanges {
+        if let Some(name) = names.owner_of_exchange(exchange) {
+            found.entry(name).or_default().exchanges.push(exchange.clone());
+        }
+    }
+    found
+}
