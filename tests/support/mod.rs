@@ -3,4 +3,6 @@
 #![allow(dead_code)]
 
 pub mod fake_broker;
+pub mod postgres;
 pub mod rabbitmq;
+pub mod world;

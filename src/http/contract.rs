@@ -1,0 +1,227 @@
+//! The published contract: JSON schemas and the API reference, and validation of requests by them.
+//!
+//! The schemas are written in `schemas/v1/*.yml`. They are published in the forms that Taskcluster has: abstract in
+//! `references/`, and absolute, with the root URL put before each name, as served.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use jsonschema::{Draft, Registry, Resource, ValidationError, Validator};
+use regex::Regex;
+use serde_json::{Value, json};
+use url::Url;
+
+use super::routes::ROUTES;
+use super::{App, json_response, not_found};
+use crate::clock::Timestamp;
+
+const SOURCES: [(&str, &str); 4] = [
+    ("v1/list-namespaces-response", include_str!("../../schemas/v1/list-namespaces-response.yml")),
+    ("v1/namespace", include_str!("../../schemas/v1/namespace.yml")),
+    ("v1/namespace-request", include_str!("../../schemas/v1/namespace-request.yml")),
+    ("v1/namespace-response", include_str!("../../schemas/v1/namespace-response.yml")),
+];
+
+/// The contract of one deployment.
+pub struct Contract {
+    root: String,
+    schemas: BTreeMap<String, Value>,
+    validators: BTreeMap<String, Validator>,
+}
+
+impl Contract {
+    /// The contract under `root_url`, or in its abstract form where there is none.
+    ///
+    /// # Errors
+    /// A sentence, where a schema that is built in can't be used.
+    pub fn new(root_url: Option<&Url>) -> Result<Contract, String> {
+        let root = root_url.map_or("", |url| url.as_str().trim_end_matches('/')).to_owned();
+        let mut schemas = BTreeMap::new();
+        for (name, source) in SOURCES {
+            let mut schema: Value =
+                serde_saphyr::from_str(source).map_err(|error| format!("schema {name}: {error}"))?;
+            schema["$id"] = json!(format!("{root}/schemas/pulse/{name}.json#"));
+            let metaschema = schema["$schema"].as_str().unwrap_or_default();
+            schema["$schema"] = json!(format!("{root}{metaschema}"));
+            schemas.insert(format!("{name}.json"), schema);
+        }
+        let validators = validators(&schemas)?;
+        Ok(Contract { root, schemas, validators })
+    }
+
+    /// The API reference.
+    pub fn reference(&self) -> Value {
+        json!({
+            "$schema": format!("{}/schemas/common/api-reference-v0.json#", self.root),
+            "title": "Pulse Management Service",
+            "description": "Credentials for Pulse, the RabbitMQ broker of Taskcluster: claim a namespace, and get a \
+                            connection string for the queues and exchanges in it, whose password changes regularly.",
+            "serviceName": "pulse",
+            "apiVersion": "v1",
+            "entries": ROUTES.iter().map(|entry| entry.reference()).collect::<Vec<_>>(),
+        })
+    }
+
+    /// A schema by its path below `/schemas/pulse/`, `v1/namespace.json`, say.
+    pub fn schema(&self, path: &str) -> Option<&Value> {
+        self.schemas.get(path)
+    }
+
+    /// The paths of all schemas.
+    pub fn schema_paths(&self) -> impl Iterator<Item = &str> {
+        self.schemas.keys().map(String::as_str)
+    }
+
+    /// Checks a payload against the schema of this reference, `v1/namespace-request.json#`, say.
+    ///
+    /// # Errors
+    /// What is wrong with it, worded as Taskcluster does.
+    pub fn validate(&self, schema: &str, payload: &Value) -> Result<(), String> {
+        let path = schema.trim_end_matches('#');
+        let Some(validator) = self.validators.get(path) else { return Err(format!("there is no schema {schema}")) };
+        let lines: Vec<_> = validator.iter_errors(payload).flat_map(|error| lines_of(&error)).collect();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let id = format!("{}/schemas/pulse/{path}#", self.root);
+        Err(format!("\nSchema Validation Failed!\nRejecting Schema: {id}\nErrors:\n{}", lines.join("\n")))
+    }
+}
+
+/// One validator a schema. The names of the schemas are irrelevant to it, so it gets its own absolute ones, and sees the
+/// draft that Taskcluster's metaschema refers to.
+fn validators(schemas: &BTreeMap<String, Value>) -> Result<BTreeMap<String, Validator>, String> {
+    let local = |path: &str| format!("json-schema:///{path}");
+    let resources: Vec<_> = schemas
+        .iter()
+        .map(|(path, schema)| {
+            let mut schema = schema.clone();
+            schema["$id"] = json!(local(path));
+            schema["$schema"] = json!("http://json-schema.org/draft-06/schema#");
+            (path, schema)
+        })
+        .collect();
+    let mut registry = Registry::new();
+    for (path, schema) in &resources {
+        let resource = Resource::from_contents(schema.clone());
+        registry = registry.add(local(path), resource).map_err(|error| error.to_string())?;
+    }
+    let registry = registry.prepare().map_err(|error| error.to_string())?;
+    let build = |schema: &Value| {
+        jsonschema::options()
+            .with_draft(Draft::Draft6)
+            .with_registry(&registry)
+            .should_validate_formats(true)
+            .with_format("date-time", |text| Timestamp::parse(text).is_some())
+            .with_format("email", is_email)
+            .build(schema)
+    };
+    let mut validators = BTreeMap::new();
+    for (path, schema) in &resources {
+        validators.insert((*path).clone(), build(schema).map_err(|error| format!("schema {path}: {error}"))?);
+    }
+    Ok(validators)
+}
+
+/// Whether `text` is an e-mail address by the rule of Taskcluster's validator: an ASCII atom before the `@`, and a domain
+/// with a dot after it.
+fn is_email(text: &str) -> bool {
+    static RULE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        let atom = "[a-z0-9!#$%&'*+/=?^_`{|}~-]+";
+        let label = "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?";
+        Regex::new(&format!(r"^(?i){atom}(?:\.{atom})*@(?:{label}\.)+{label}$")).ok()
+    });
+    RULE.as_ref().is_some_and(|rule| rule.is_match(text))
+}
+
+/// What is wrong, in the words of `ajv`, the validator that Taskcluster uses.
+fn lines_of(error: &ValidationError<'_>) -> Vec<String> {
+    let at = format!("data{}", error.instance_path());
+    let line = |text: String| format!("  * {at} {text}");
+    match error.kind() {
+        ValidationErrorKind::AdditionalProperties { unexpected } => unexpected
+            .iter()
+            .map(|name| line(format!("must NOT have additional properties: {}", json!(name))))
+            .collect(),
+        ValidationErrorKind::AnyOf { context } => {
+            let mut lines: Vec<_> = context.iter().flatten().flat_map(lines_of).collect();
+            lines.push(line("must match a schema in anyOf".to_owned()));
+            lines
+        }
+        ValidationErrorKind::Enum { .. } => vec![line("must be equal to one of the allowed values".to_owned())],
+        ValidationErrorKind::Format { format } => vec![line(format!("must match format {}", json!(format)))],
+        ValidationErrorKind::MaxLength { limit } => vec![line(format!("must NOT have more than {limit} characters"))],
+        ValidationErrorKind::Type { kind: TypeKind::Single(kind) } => vec![line(format!("must be {kind}"))],
+        _ => vec![line(error.to_string())],
+    }
+}
+
+pub(super) async fn serve_schema(State(app): State<Arc<App>>, Path(file): Path<String>) -> Response {
+    match app.contract.schema(&format!("v1/{file}")) {
+        Some(schema) => json_response(StatusCode::OK, schema),
+        None => not_found().await,
+    }
+}
+
+pub(super) async fn serve_reference(State(app): State<Arc<App>>) -> Response {
+    json_response(StatusCode::OK, &app.contract.reference())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaints(payload: Value) -> String {
+        let root = Url::parse("https://tc.example.com/").unwrap();
+        let contract = Contract::new(Some(&root)).unwrap();
+        contract.validate("v1/namespace-request.json#", &payload).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn what_is_right_is_accepted() {
+        for payload in [
+            json!({}),
+            json!({"expires": "2026-12-01T00:00:00.000Z", "contact": "a@a.com"}),
+            json!({"contact": ""}),
+            json!({"expires": "2026-12-01 00:00:00+02"}),
+        ] {
+            assert_eq!(complaints(payload.clone()), "", "{payload}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_taskclusters_words() {
+        let head = "\nSchema Validation Failed!\nRejecting Schema: \
+                    https://tc.example.com/schemas/pulse/v1/namespace-request.json#\nErrors:\n";
+        for (payload, lines) in [
+            (json!([]), "  * data must be object"),
+            (json!({"foo": 1}), "  * data must NOT have additional properties: \"foo\""),
+            (json!({"expires": "soon"}), "  * data/expires must match format \"date-time\""),
+            (json!({"expires": 5}), "  * data/expires must be string"),
+        ] {
+            assert_eq!(complaints(payload), format!("{head}{lines}"));
+        }
+        assert!(complaints(json!({"contact": "nobody"})).contains("  * data/contact must match format \"email\""));
+    }
+
+    #[test]
+    fn an_email_address_is_what_taskclusters_validator_takes_for_one() {
+        for (text, valid) in [
+            ("a@a.com", true),
+            ("A@B.COM", true),
+            ("a@b.c", true),
+            ("a@a", false),
+            ("\"a b\"@c.com", false),
+            ("a..b@c.com", false),
+            ("a@c_d.com", false),
+            ("", false),
+            ("a@b.c\n", false),
+        ] {
+            assert_eq!(is_email(text), valid, "{text}");
+        }
+    }
+}

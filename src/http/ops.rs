@@ -1,0 +1,73 @@
+//! Handlers for those who watch the service: `ping` and the Dockerflow endpoints.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+
+use super::dispatch::Call;
+use super::routes::Reply;
+use super::{App, json_response};
+
+/// How long a heartbeat waits for the store and for the broker.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+pub(super) fn ping(app: Arc<App>, _: Call) -> BoxFuture<'static, Reply> {
+    let uptime = app.clock.now().since(app.started).as_secs_f64();
+    async move { Ok((StatusCode::OK, json!({"alive": true, "uptime": uptime}))) }.boxed()
+}
+
+pub(super) fn lbheartbeat(_: Arc<App>, _: Call) -> BoxFuture<'static, Reply> {
+    async { Ok((StatusCode::OK, json!({}))) }.boxed()
+}
+
+pub(super) fn version(_: Arc<App>, _: Call) -> BoxFuture<'static, Reply> {
+    async { Ok((StatusCode::OK, version_object())) }.boxed()
+}
+
+pub(super) fn heartbeat(app: Arc<App>, _: Call) -> BoxFuture<'static, Reply> {
+    async move { Ok(check(&app).await) }.boxed()
+}
+
+/// The same at the root, for any method and anything below, as Dockerflow asks for; and `robots.txt`.
+pub(super) async fn at_root(State(app): State<Arc<App>>, request: Request) -> Response {
+    match request.uri().path().split('/').nth(1) {
+        Some("__version__") => json_response(StatusCode::OK, &version_object()),
+        Some("__heartbeat__") => {
+            let (status, body) = check(&app).await;
+            json_response(status, &body)
+        }
+        Some("__lbheartbeat__") => json_response(StatusCode::OK, &json!({})),
+        _ => ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], "User-Agent: *\nDisallow: /\n").into_response(),
+    }
+}
+
+/// Dockerflow's version object. The build fills in what it knows.
+fn version_object() -> Value {
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "commit": option_env!("PULSE_COMMIT").unwrap_or(""),
+        "source": option_env!("PULSE_SOURCE").unwrap_or(""),
+        "build": option_env!("PULSE_BUILD").unwrap_or(""),
+    })
+}
+
+/// `{}` if the store and the broker answer in time; else which one fails, with 502.
+async fn check(app: &App) -> (StatusCode, Value) {
+    let mut failing = Vec::new();
+    for (part, health) in app.service.health(PATIENCE).await {
+        if let Err(error) = health {
+            tracing::warn!(r#type = "heartbeat", part, "{part} fails: {error}");
+            failing.push(part);
+        }
+    }
+    if failing.is_empty() {
+        return (StatusCode::OK, json!({}));
+    }
+    (StatusCode::BAD_GATEWAY, json!({"error": "Not healthy", "failing": failing}))
+}

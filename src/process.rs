@@ -1,0 +1,383 @@
+//! What each command runs: the composition root. Parts are made from the configuration and put together here; signals,
+//! loops and draining are here too.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use url::Url;
+
+use crate::auth::Authenticator;
+use crate::auth::clients::{AccessToken, Client, LocalDirectory};
+use crate::auth::roles::{Role, Roles};
+use crate::broker::Broker;
+use crate::broker::management::{ManagementApi, ManagementConfig};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, NotifyMethod};
+use crate::domain::expiry::ExpiryPolicy;
+use crate::domain::name::Names;
+use crate::domain::plan::Brakes;
+use crate::domain::sweep::SweepPolicy;
+use crate::http::server::{self, Connections};
+use crate::http::{self, App};
+use crate::notify::Notifier;
+use crate::notify::log::Log;
+use crate::notify::smtp::Smtp;
+use crate::notify::taskcluster::NotifyService;
+use crate::secret::Password;
+use crate::service::{ConnectionTemplate, Outcome, Policy, Service, ServiceError};
+use crate::store::{self, DatabaseUrl, KeyRing, Store};
+use crate::taskcluster::{Credentials, Limits, Taskcluster};
+
+/// The longest that putting one password in force may take.
+const SETTLE_BUDGET: Duration = Duration::from_secs(30);
+
+/// How long an SMTP server may take to connect, and to answer each command.
+const SMTP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// After a failure a loop waits twice as long as before, up to so many times its interval.
+const WIDEST: u32 = 16;
+
+/// One of the scheduled tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Rotate what is due.
+    Rotate,
+    /// Repair and guard the broker, then deliver.
+    Monitor,
+    /// End namespaces that have expired, then deliver.
+    Expire,
+    /// Deliver what has to be told.
+    Deliver,
+}
+
+impl Task {
+    /// All of them.
+    pub const ALL: [Task; 4] = [Task::Rotate, Task::Monitor, Task::Expire, Task::Deliver];
+
+    fn interval(self, config: &Config) -> Duration {
+        match self {
+            Task::Rotate => config.worker.rotate_interval,
+            Task::Monitor => config.worker.monitor_interval,
+            Task::Expire => config.worker.expire_interval,
+            Task::Deliver => config.worker.deliver_interval,
+        }
+    }
+}
+
+/// The database URL of the configuration, read.
+fn database_url(config: &Config) -> Result<DatabaseUrl> {
+    let url = config.store.database_url.expose().parse()?;
+    if let DatabaseUrl::Sqlite(path) = &url
+        && let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty())
+    {
+        std::fs::create_dir_all(folder).with_context(|| format!("the folder {} can't be made", folder.display()))?;
+    }
+    Ok(url)
+}
+
+async fn open_store(config: &Config) -> Result<Arc<dyn Store>> {
+    let keys = match config.store.crypto_keys.expose() {
+        "" => None,
+        keys => Some(KeyRing::parse(keys)?),
+    };
+    let limits = store::Limits { timeout: config.store.query_timeout, connections: config.store.pool_size };
+    Ok(store::open(&database_url(config)?, keys, limits).await?)
+}
+
+fn broker(config: &Config) -> Result<Arc<dyn Broker>> {
+    let rabbit = &config.rabbit;
+    Ok(Arc::new(ManagementApi::new(ManagementConfig {
+        base_url: Url::parse(&rabbit.base_url).context("rabbit.baseUrl")?,
+        username: rabbit.username.clone(),
+        password: Password::from_stored(rabbit.password.expose().to_owned()),
+        vhost: config.app.amqp_vhost.clone(),
+        timeout: rabbit.request_timeout,
+        listing_timeout: rabbit.list_timeout,
+    })?))
+}
+
+fn names(config: &Config) -> Names {
+    Names::new(&config.app.namespace_prefix, &config.app.username_prefix)
+}
+
+fn policy(config: &Config) -> Policy {
+    let app = &config.app;
+    Policy {
+        names: names(config),
+        connection: ConnectionTemplate {
+            protocol: app.amqp_protocol.clone(),
+            hostname: app.amqp_hostname.clone(),
+            port: app.amqp_port,
+            vhost: app.amqp_vhost.clone(),
+            suffix: app.connection_string_suffix.clone(),
+        },
+        rotation_interval: app.namespace_rotation_interval,
+        settle_budget: settle_budget(config),
+    }
+}
+
+/// A quarter of the rotation interval, so that no process acts on what it read before a switch that it missed.
+fn settle_budget(config: &Config) -> Duration {
+    SETTLE_BUDGET.min(config.app.namespace_rotation_interval / 4)
+}
+
+fn brakes(config: &Config) -> Brakes {
+    Brakes { most: config.monitor.max_removals, percent: config.monitor.max_removal_share.into() }
+}
+
+fn sweep_policy(config: &Config) -> SweepPolicy {
+    let monitor = &config.monitor;
+    SweepPolicy {
+        names: names(config),
+        alert_threshold: monitor.alert_threshold,
+        delete_threshold: monitor.delete_threshold,
+        connection_max_lifetime: monitor.connection_max_lifetime,
+        reminder: monitor.reminder_interval,
+        margin: settle_budget(config),
+        brakes: brakes(config),
+    }
+}
+
+fn expiry_policy(config: &Config) -> ExpiryPolicy {
+    let monitor = &config.monitor;
+    ExpiryPolicy {
+        names: names(config),
+        delay: config.app.namespaces_expiration_delay,
+        warning: monitor.expiry_warning,
+        orphans_after: monitor.delete_orphans.then_some(monitor.orphan_grace),
+        brakes: brakes(config),
+    }
+}
+
+/// A client for the Taskcluster deployment of the configuration.
+///
+/// # Errors
+/// What is wrong with the root URL or the credentials.
+pub fn taskcluster(config: &Config, clock: Arc<dyn Clock>) -> Result<Taskcluster> {
+    let taskcluster = &config.taskcluster;
+    let certificate = taskcluster.certificate.expose();
+    let credentials = Credentials {
+        client_id: taskcluster.client_id.clone(),
+        access_token: taskcluster.access_token.expose().to_owned(),
+        certificate: (!certificate.is_empty()).then(|| certificate.to_owned()),
+    };
+    let root = Url::parse(&taskcluster.root_url).context("taskcluster.rootUrl")?;
+    Ok(Taskcluster::new(root, Some(credentials), clock, Limits::default())?)
+}
+
+fn notifier(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn Notifier>> {
+    let notify = &config.notify;
+    Ok(match notify.method {
+        NotifyMethod::Log => Arc::new(Log),
+        NotifyMethod::Smtp => Arc::new(Smtp::new(notify.smtp_url.expose(), &notify.from, SMTP_TIMEOUT)?),
+        NotifyMethod::Taskcluster => Arc::new(NotifyService::new(Arc::new(taskcluster(config, clock)?))),
+    })
+}
+
+fn authenticator(config: &Config) -> Result<Authenticator> {
+    let client = |client: &crate::config::Client| Client {
+        id: client.client_id.clone(),
+        access_token: AccessToken::new(client.access_token.expose().to_owned()),
+        scopes: client.scopes.clone(),
+        expires: client.expires,
+    };
+    let role = |(id, scopes): (&String, &Vec<String>)| Role { id: id.clone(), scopes: scopes.clone() };
+    let roles = Roles::new(config.auth.roles.iter().map(role).collect())?;
+    Ok(Authenticator::new(LocalDirectory::new(config.auth.clients.iter().map(client).collect(), roles)))
+}
+
+/// Everything that runs on one configuration.
+pub struct Process {
+    config: Arc<Config>,
+    service: Arc<Service>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Process {
+    /// Puts the service together. The database and the broker need not be reachable yet.
+    ///
+    /// # Errors
+    /// What can't be used of the configuration, and a database with a schema that this program doesn't know.
+    pub async fn new(config: Config) -> Result<Process> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (store, broker) = (open_store(&config).await?, broker(&config)?);
+        let service = Service::new(store, broker, clock.clone(), policy(&config));
+        Ok(Process { config: Arc::new(config), service: Arc::new(service), clock })
+    }
+
+    /// Runs one task once.
+    ///
+    /// # Errors
+    /// What kept it from running at all.
+    pub async fn run_once(&self, task: Task, dry_run: bool) -> Result<Outcome> {
+        let dry_run = dry_run || self.config.app.mock_maintenance;
+        let runner = self.runner()?;
+        Ok(runner.run(task, dry_run).await?)
+    }
+
+    /// Runs one task again and again, until the process is told to stop.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration.
+    pub async fn run_every(&self, task: Task, every: Duration, report: fn(&Outcome)) -> Result<()> {
+        let stop = stop_signal()?;
+        self.runner()?.repeat(task, every, report, stop).await;
+        Ok(())
+    }
+
+    /// Runs the web part, the scheduled tasks, or both, until the process is told to stop.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration, and a port that can't be listened at.
+    pub async fn serve(&self, web: bool, worker: bool) -> Result<()> {
+        let stop = stop_signal()?;
+        let mut parts = JoinSet::new();
+        if web {
+            parts.spawn(self.web(stop.clone()).await?);
+        }
+        if worker {
+            let runner = Arc::new(self.runner()?);
+            for task in Task::ALL {
+                let (runner, stop) = (runner.clone(), stop.clone());
+                let every = task.interval(&self.config);
+                parts.spawn(async move { runner.repeat(task, every, |_| (), stop).await });
+            }
+        }
+        while let Some(ended) = parts.join_next().await {
+            ended.context("a part of the process panicked")?;
+        }
+        Ok(())
+    }
+
+    /// Listens, and gives back what serves until `stop`.
+    async fn web(&self, stop: Stop) -> Result<impl Future<Output = ()> + use<>> {
+        let server = &self.config.server;
+        let root_url = match self.config.taskcluster.root_url.as_str() {
+            "" => None,
+            url => Some(Url::parse(url).context("taskcluster.rootUrl")?),
+        };
+        let settings = http::Settings {
+            root_url,
+            body_limit: server.body_limit,
+            body_timeout: server.body_timeout,
+            force_ssl: server.force_ssl,
+            trust_proxy: server.trust_proxy,
+        };
+        let authenticator = authenticator(&self.config)?;
+        let app =
+            App::new(self.service.clone(), authenticator, self.clock.clone(), settings).map_err(anyhow::Error::msg)?;
+        let address = SocketAddr::new(server.address, server.port);
+        let listener = TcpListener::bind(address).await.with_context(|| format!("can't listen at {address}"))?;
+        tracing::info!("listening at http://{}", listener.local_addr()?);
+        let connections = Connections { keep_alive: server.keep_alive_timeout, drain: server.drain_timeout };
+        let router = http::router(Arc::new(app));
+        Ok(async move { server::serve(listener, router, connections, stopped(stop)).await })
+    }
+
+    fn runner(&self) -> Result<Runner> {
+        Ok(Runner {
+            sweep: sweep_policy(&self.config),
+            expiry: expiry_policy(&self.config),
+            notifier: notifier(&self.config, self.clock.clone())?,
+            mock: self.config.app.mock_maintenance,
+            service: self.service.clone(),
+        })
+    }
+}
+
+/// What the scheduled tasks need.
+struct Runner {
+    service: Arc<Service>,
+    notifier: Arc<dyn Notifier>,
+    sweep: SweepPolicy,
+    expiry: ExpiryPolicy,
+    mock: bool,
+}
+
+impl Runner {
+    /// Runs a task once; what it has to tell is delivered afterwards, so that no mail delays it.
+    async fn run(&self, task: Task, dry_run: bool) -> Result<Outcome, ServiceError> {
+        let outcome = match task {
+            Task::Rotate => self.service.rotate(dry_run).await,
+            Task::Monitor => self.service.sweep(&self.sweep, dry_run).await,
+            Task::Expire => self.service.expire(&self.expiry, dry_run).await,
+            Task::Deliver => return self.service.deliver(&*self.notifier, dry_run).await,
+        };
+        if !dry_run
+            && matches!(task, Task::Monitor | Task::Expire)
+            && let Err(error) = self.service.deliver(&*self.notifier, false).await
+        {
+            tracing::error!("what has to be told could not be delivered: {error}");
+        }
+        outcome
+    }
+
+    /// Runs a task every so often until `stop`. A run that fails is logged and makes the pause longer; a panic is a failure
+    /// like any other.
+    async fn repeat(&self, task: Task, every: Duration, report: fn(&Outcome), stop: Stop) {
+        let mut failures = 0;
+        loop {
+            let ran = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(self.run(task, self.mock)));
+            let good = match ran.await {
+                Ok(Ok(outcome)) => {
+                    tracing::info!(r#type = "monitor.periodic", name = outcome.task, "{outcome}");
+                    report(&outcome);
+                    outcome.failed == 0
+                }
+                Ok(Err(error)) => {
+                    tracing::error!(r#type = "monitor.periodic", ?task, "the run failed: {error}");
+                    false
+                }
+                Err(_) => {
+                    tracing::error!(r#type = "monitor.periodic", ?task, "the run panicked");
+                    false
+                }
+            };
+            failures = if good { 0 } else { failures + 1 };
+            let pause = every * WIDEST.min(1 << failures.min(31));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stopped(stop.clone()) => return,
+            }
+        }
+    }
+}
+
+/// Turns true once the process is to end.
+type Stop = watch::Receiver<bool>;
+
+async fn stopped(mut stop: Stop) {
+    // The sender lives as long as the process does; its end would be a reason to stop too.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Watches for SIGTERM and SIGINT.
+fn stop_signal() -> Result<Stop> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (sender, stop) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: what is under way is finished first");
+        let _ = sender.send(true);
+        // Kept alive, so that receivers don't take its end for a signal of another kind.
+        std::future::pending::<()>().await;
+    });
+    Ok(stop)
+}
+
+/// Brings the schema of the configured database up to date, and gives the names of the migrations that this took.
+///
+/// # Errors
+/// Those of the database, and a schema that this program doesn't know.
+pub async fn migrate(config: &Config) -> Result<Vec<String>> {
+    Ok(store::migrate(&database_url(config)?).await?)
+}

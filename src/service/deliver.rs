@@ -1,0 +1,85 @@
+//! Delivering: what has to be told, taken from the store, with retries. A notice is removed once it is delivered, so a
+//! process that dies in between delivers it again rather than never.
+
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, stream};
+
+use super::outcome::{Outcome, Step};
+use super::{Service, ServiceError};
+use crate::domain::notice::Notice;
+use crate::notify::{Notifier, NotifyError};
+
+/// How many notices are taken at once.
+const BATCH: u32 = 50;
+
+/// How many batches one run takes at most.
+const ROUNDS: usize = 100;
+
+/// How many deliveries are under way at once.
+const AT_ONCE: usize = 4;
+
+/// How long the process that took a notice has it to itself. Longer than a batch of deliveries takes.
+const TAKEN: Duration = Duration::from_secs(30 * 60);
+
+/// After the first failure a notice waits this long, then twice as long each time, up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_secs(30);
+const LONGEST_WAIT: Duration = Duration::from_secs(6 * 3600);
+
+/// How long delivery is tried.
+const PATIENCE: Duration = Duration::from_secs(7 * 86_400);
+
+impl Service {
+    /// Delivers what is due. A dry run delivers nothing: it would have to take the notices to see them.
+    ///
+    /// # Errors
+    /// Those of the store. A delivery that fails is counted and tried again later.
+    pub async fn deliver(&self, notifier: &dyn Notifier, dry_run: bool) -> Result<Outcome, ServiceError> {
+        let started = Instant::now();
+        let mut outcome = Outcome::of("deliver-notices");
+        for _ in 0..if dry_run { 0 } else { ROUNDS } {
+            let now = self.clock.now();
+            let taken = self.store.take_notices(now, now.plus(TAKEN), BATCH).await?;
+            if taken.is_empty() {
+                break;
+            }
+            outcome.seen += taken.len();
+            let mut delivered = stream::iter(taken)
+                .map(|notice| async move {
+                    let delivered = notifier.deliver(&notice).await;
+                    (notice, delivered)
+                })
+                .buffer_unordered(AT_ONCE);
+            while let Some((notice, delivered)) = delivered.next().await {
+                self.settle_delivery(&notice, delivered.map(drop), &mut outcome).await?;
+            }
+        }
+        outcome.took = started.elapsed();
+        Ok(outcome)
+    }
+
+    async fn settle_delivery(
+        &self,
+        notice: &Notice,
+        delivered: Result<(), NotifyError>,
+        outcome: &mut Outcome,
+    ) -> Result<(), ServiceError> {
+        let object = format!("{} about {}", notice.id, notice.namespace);
+        let step = Step { action: "deliver", object, reason: notice.subject.clone() };
+        let now = self.clock.now();
+        match delivered {
+            Ok(()) => outcome.done(&step),
+            Err(NotifyError::Temporary(why)) if now.since(notice.created) < PATIENCE => {
+                outcome.fail(&step, &why);
+                let wait = FIRST_WAIT.saturating_mul(1 << notice.attempts.saturating_sub(1).min(20)).min(LONGEST_WAIT);
+                return Ok(self.store.postpone_notice(&notice.id, now.plus(wait)).await?);
+            }
+            Err(error) => {
+                // It can't be told, so it is told here.
+                outcome.fail(&step, &error);
+                tracing::error!(r#type = "notice", subject = notice.subject, "not delivered:\n{}", notice.text);
+            }
+        }
+        Ok(self.store.remove_notice(&notice.id).await?)
+    }
+}

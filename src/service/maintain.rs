@@ -1,0 +1,284 @@
+//! Sweeping and expiring: snapshot, plan, apply. The plans are pure functions in `domain`; here is what carries them out.
+//!
+//! What has to be told is stored in the same transaction as the change that it tells of. A queue's deletion is stored as
+//! an intention first, and told only once the broker shows that the queue is gone.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use futures::{FutureExt, StreamExt, stream};
+use uuid::Uuid;
+
+use super::outcome::{Outcome, Step};
+use super::{Deadline, IN_FLIGHT, Service, ServiceError};
+use crate::clock::Timestamp;
+use crate::domain::expiry::{ExpiryPolicy, plan_expiry};
+use crate::domain::inventory::Inventory;
+use crate::domain::name::{Name, Slot};
+use crate::domain::namespace::{Gone, Namespace};
+use crate::domain::notice::{Event, Notice};
+use crate::domain::plan::{Action, Plan, Planned};
+use crate::domain::sweep::{Snapshot, SweepPolicy, plan_sweep};
+use crate::notify::message;
+use crate::secret::PasswordHash;
+use crate::store::{Change, Record, Select, Write};
+
+/// How long one process has a task to itself.
+const TASK_LEASE: Duration = Duration::from_secs(300);
+
+/// How long one process has a tombstone to itself while it cleans up.
+pub(super) const CLEANING_LEASE: Duration = Duration::from_secs(120);
+
+/// How often one expiry run looks again at what its own removals left.
+const EXPIRY_ROUNDS: usize = 3;
+
+impl Service {
+    /// Makes the broker agree with the store, and guards it. A dry run only plans.
+    ///
+    /// # Errors
+    /// Those of the broker's listings and of the store; nothing is changed then. What fails for one thing is counted, and
+    /// does not stop the rest.
+    pub async fn sweep(&self, policy: &SweepPolicy, dry_run: bool) -> Result<Outcome, ServiceError> {
+        let mut outcome = Outcome::of("monitor-rabbit");
+        let turn = self.take_turn(&mut outcome, dry_run).await?;
+        if outcome.held.is_none() {
+            let worked = self.sweep_now(policy, dry_run, &mut outcome).await;
+            self.end_turn(turn, &mut outcome).await?;
+            worked?;
+        }
+        Ok(outcome)
+    }
+
+    async fn sweep_now(&self, policy: &SweepPolicy, dry_run: bool, outcome: &mut Outcome) -> Result<(), ServiceError> {
+        let seen = self.snapshot(true).await?;
+        let deadline = Deadline::after(self.policy.settle_budget, "a sweep");
+        let plan = plan_sweep(&seen, self.clock.now(), policy);
+        outcome.note(&plan);
+        if dry_run {
+            outcome.plan = Some(plan.actions.iter().map(Step::from).collect());
+            return Ok(());
+        }
+        let delete_threshold = policy.delete_threshold;
+        self.apply(plan, &seen, &Limits { deadline, delete_threshold }, outcome).await
+    }
+
+    /// Ends namespaces that have expired. A dry run only plans.
+    ///
+    /// # Errors
+    /// As for [`Service::sweep`].
+    pub async fn expire(&self, policy: &ExpiryPolicy, dry_run: bool) -> Result<Outcome, ServiceError> {
+        let mut outcome = Outcome::of("expire-namespaces");
+        let turn = self.take_turn(&mut outcome, dry_run).await?;
+        if outcome.held.is_none() {
+            let worked = self.expire_now(policy, dry_run, &mut outcome).await;
+            self.end_turn(turn, &mut outcome).await?;
+            worked?;
+        }
+        Ok(outcome)
+    }
+
+    async fn expire_now(
+        &self,
+        policy: &ExpiryPolicy,
+        dry_run: bool,
+        outcome: &mut Outcome,
+    ) -> Result<(), ServiceError> {
+        for _ in 0..EXPIRY_ROUNDS {
+            let seen = self.snapshot(false).await?;
+            let deadline = Deadline::after(self.policy.settle_budget, "an expiry");
+            let plan = plan_expiry(&seen, self.clock.now(), policy);
+            outcome.note(&plan);
+            if dry_run {
+                outcome.plan = Some(plan.actions.iter().map(Step::from).collect());
+                return Ok(());
+            }
+            let again = plan.actions.iter().any(|step| matches!(step.action, Action::Bury(..) | Action::Clean(..)));
+            let failed = outcome.failed;
+            self.apply(plan, &seen, &Limits { deadline, delete_threshold: u64::MAX }, outcome).await?;
+            if !again || outcome.failed > failed {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the sole right to a task, or notes that another process has it. A dry run changes nothing, and needs none.
+    async fn take_turn(&self, outcome: &mut Outcome, dry_run: bool) -> Result<Turn, ServiceError> {
+        let turn = Turn { started: Instant::now(), holder: (!dry_run).then(|| Uuid::new_v4().to_string()) };
+        if let Some(holder) = &turn.holder {
+            let now = self.clock.now();
+            if !self.store.lease(outcome.task, holder, now, now.plus(TASK_LEASE)).await? {
+                outcome.held = Some("another process is at it".to_owned());
+            }
+        }
+        Ok(turn)
+    }
+
+    async fn end_turn(&self, turn: Turn, outcome: &mut Outcome) -> Result<(), ServiceError> {
+        if let Some(holder) = &turn.holder {
+            self.store.release(outcome.task, holder).await?;
+        }
+        outcome.took = turn.started.elapsed();
+        Ok(())
+    }
+
+    /// The broker first, then the store.
+    async fn snapshot(&self, alerts: bool) -> Result<Snapshot, ServiceError> {
+        let broker = &self.broker;
+        // A node that is starting answers with lists that are too short. One whose virtual host runs has recovered it.
+        broker.ping().await?;
+        let (users, permissions, queues, exchanges, connections) = tokio::try_join!(
+            broker.users(),
+            broker.permissions(),
+            broker.queues(),
+            broker.exchanges(),
+            broker.connections()
+        )?;
+        let inventory = Inventory { users, permissions, queues, exchanges, connections };
+        let namespaces = self.store.namespaces(Select::All).await?;
+        let alerts = if alerts { self.store.alerts().await? } else { Vec::new() };
+        Ok(Snapshot { inventory, namespaces, alerts })
+    }
+
+    /// Carries out a plan: what has to be stored in one write, then what has to be done at the broker.
+    async fn apply(
+        &self,
+        plan: Plan,
+        seen: &Snapshot,
+        limits: &Limits,
+        outcome: &mut Outcome,
+    ) -> Result<(), ServiceError> {
+        let now = self.clock.now();
+        let namespaces: HashMap<_, _> = seen.namespaces.iter().map(|found| (&found.name, found)).collect();
+        let (mut stored, mut tasks): (Vec<(Change, Planned)>, Vec<Planned>) = (Vec::new(), Vec::new());
+        for planned in plan.actions {
+            match self.change(&planned.action, &namespaces, now) {
+                Some(change) => stored.push((change, planned)),
+                None => tasks.push(planned),
+            }
+        }
+        let (changes, planned): (Vec<_>, Vec<_>) = stored.into_iter().unzip();
+        for (planned, written) in planned.into_iter().zip(self.store.write(&changes).await?) {
+            match (written, &planned.action) {
+                (Write::Lost, _) => tracing::debug!("{} was changed by another process", planned.action),
+                (Write::Done, Action::DeleteQueue(_) | Action::Clean(..)) => tasks.push(planned),
+                (Write::Done, Action::Remember(_) | Action::Forget(_, None)) => {}
+                (Write::Done, _) => outcome.done(&Step::from(&planned)),
+            }
+        }
+        let namespaces = &namespaces;
+        let mut done = stream::iter(tasks)
+            .map(|planned| {
+                async move {
+                    let done = self.carry_out(&planned, namespaces, limits).await;
+                    (Step::from(&planned), done)
+                }
+                .boxed()
+            })
+            .buffer_unordered(IN_FLIGHT);
+        while let Some((step, done)) = done.next().await {
+            match done {
+                Ok(true) => outcome.done(&step),
+                Ok(false) => {}
+                Err(error) => outcome.fail(&step, &error),
+            }
+        }
+        Ok(())
+    }
+
+    /// What is stored for an action: all of it, or, for a removal at the broker, the intention.
+    fn change(&self, action: &Action, namespaces: &HashMap<&Name, &Namespace>, now: Timestamp) -> Option<Change> {
+        let (record, event) = match action {
+            Action::Remember(alert) => (Record::Alert(alert.clone()), None),
+            Action::Tell(alert, event) => (Record::Alert(alert.clone()), Some((&alert.namespace, event))),
+            Action::Forget(alert, event) => {
+                let record = Record::RemoveAlert(alert.queue.clone(), alert.version);
+                (record, event.as_ref().map(|event| (&alert.namespace, event)))
+            }
+            Action::DeleteQueue(alert) => (Record::Alert(alert.clone()), None),
+            Action::Bury(namespace, event) => {
+                (Record::Namespace(namespace.clone()), event.as_ref().map(|event| (&namespace.name, event)))
+            }
+            Action::WarnOfExpiry(namespace, event) => {
+                (Record::Namespace(namespace.clone()), Some((&namespace.name, event)))
+            }
+            Action::BuryOrphan(tombstone) => (Record::Namespace(tombstone.clone()), None),
+            Action::Clean(tombstone, _) => {
+                (Record::Namespace(reserved(tombstone, Some(now.plus(CLEANING_LEASE)))), None)
+            }
+            Action::ForgetNamespace(tombstone) => {
+                (Record::RemoveNamespace(tombstone.name.clone(), tombstone.version), None)
+            }
+            Action::RepairUser(..)
+            | Action::RepairPermissions(..)
+            | Action::LookFor(_)
+            | Action::CloseConnection { .. } => return None,
+        };
+        let told = event.and_then(|(name, event)| notice(namespaces.get(name).copied(), event, now));
+        Some(Change { record, notices: told.into_iter().collect() })
+    }
+
+    /// Does at the broker what has to be done there. `false` where there turned out to be nothing to do.
+    async fn carry_out(
+        &self,
+        planned: &Planned,
+        namespaces: &HashMap<&Name, &Namespace>,
+        limits: &Limits,
+    ) -> Result<bool, ServiceError> {
+        match &planned.action {
+            Action::RepairUser(name, slot) => match namespaces.get(name) {
+                Some(namespace) => self.repair_user(namespace, *slot, limits.deadline).await,
+                None => Ok(false),
+            },
+            Action::RepairPermissions(name, slot) => {
+                let user = self.policy.names.user(name, *slot);
+                self.broker.put_permissions(&user, &self.policy.names.permissions(name)).await?;
+                Ok(true)
+            }
+            Action::LookFor(alert) => {
+                self.look_for(alert, namespaces.get(&alert.namespace).copied(), limits.delete_threshold).await
+            }
+            Action::DeleteQueue(alert) => {
+                let owner = namespaces.get(&alert.namespace).copied();
+                self.delete_queue(alert, owner, limits.delete_threshold).await
+            }
+            Action::CloseConnection { connection, .. } => {
+                self.broker.close_connection(connection, &planned.reason).await?;
+                Ok(true)
+            }
+            Action::Clean(tombstone, remains) => self.clean(tombstone, remains, &planned.reason).await,
+            _ => Ok(false),
+        }
+    }
+
+    async fn repair_user(&self, namespace: &Namespace, slot: Slot, deadline: Deadline) -> Result<bool, ServiceError> {
+        let hash = namespace.rotation.password_of(slot).map_or_else(PasswordHash::blocked, |password| password.hash());
+        deadline.check()?;
+        self.make_user(&namespace.name, slot, &hash).await?;
+        Ok(true)
+    }
+}
+
+/// A run that has its task to itself.
+struct Turn {
+    started: Instant,
+    holder: Option<String>,
+}
+
+/// What holds for all actions of one plan.
+struct Limits {
+    deadline: Deadline,
+    delete_threshold: u64,
+}
+
+/// The tombstone as the one that cleans up stores it.
+pub(super) fn reserved(tombstone: &Namespace, cleaning_until: Option<Timestamp>) -> Namespace {
+    let gone = tombstone.gone.map(|gone| Gone { cleaning_until, ..gone });
+    Namespace { gone, ..tombstone.clone() }
+}
+
+/// The message to a namespace's contact, if it has one.
+pub(super) fn notice(namespace: Option<&Namespace>, event: &Event, now: Timestamp) -> Option<Notice> {
+    let namespace = namespace.filter(|namespace| !namespace.contact.is_empty())?;
+    Some(message::notice(&namespace.name, &namespace.contact, event, Uuid::new_v4().to_string(), now))
+}

@@ -1,0 +1,166 @@
+//! Removing: queues that grew too large, and what is left of a namespace that is gone. "Already gone" is success, one bad
+//! thing does not stop the rest, and what could not be removed is tried again in the next run.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
+
+use super::maintain::{CLEANING_LEASE, notice, reserved};
+use super::{Deadline, IN_FLIGHT, Service, ServiceError};
+use crate::broker::BrokerError;
+use crate::domain::alert::{Alert, Level};
+use crate::domain::namespace::Namespace;
+use crate::domain::notice::Event;
+use crate::domain::plan::Remains;
+use crate::store::{Change, Record};
+
+/// How often, and after how long, we look whether a queue is gone whose connection was closed.
+const LOOKS: usize = 20;
+const PAUSE: Duration = Duration::from_millis(100);
+
+impl Service {
+    /// Forgets a queue that is really gone, and tells of it if we were deleting it.
+    pub(super) async fn look_for(
+        &self,
+        alert: &Alert,
+        owner: Option<&Namespace>,
+        delete_threshold: u64,
+    ) -> Result<bool, ServiceError> {
+        if self.broker.queue(&alert.queue).await?.is_some() {
+            return Ok(false);
+        }
+        let deleted = (alert.level == Level::Deleting).then(|| self.deleted(alert, delete_threshold));
+        self.forget(alert, deleted.as_ref(), owner).await?;
+        Ok(deleted.is_some())
+    }
+
+    /// Deletes a queue if it still has too many messages. `alert` is the intention, as it was before it was stored.
+    pub(super) async fn delete_queue(
+        &self,
+        alert: &Alert,
+        owner: Option<&Namespace>,
+        delete_threshold: u64,
+    ) -> Result<bool, ServiceError> {
+        let stored = Alert { version: alert.version.next(), ..alert.clone() };
+        let removed = match self.broker.queue(&alert.queue).await? {
+            Some(queue) if queue.messages.is_none_or(|messages| messages <= delete_threshold) => return Ok(false),
+            Some(_) => self.remove_queue(&alert.queue, "the queue has too many messages and is deleted").await,
+            None => Ok(()),
+        };
+        if let Err(error) = removed {
+            // Told at the first attempt only; the log has the others.
+            if alert.since == alert.seen {
+                let (queue, messages, at) = (alert.queue.clone(), alert.messages, self.clock.now());
+                let event = Event::QueueDeletionFailed { queue, messages, why: error.to_string(), at };
+                let told = notice(owner, &event, at).into_iter().collect();
+                self.store.write(&[Change { record: Record::Alert(stored), notices: told }]).await?;
+            }
+            return Err(error);
+        }
+        self.forget(&stored, Some(&self.deleted(alert, delete_threshold)), owner).await?;
+        Ok(true)
+    }
+
+    fn deleted(&self, alert: &Alert, delete_threshold: u64) -> Event {
+        let (queue, messages, at) = (alert.queue.clone(), alert.messages, self.clock.now());
+        Event::QueueDeleted { queue, messages, delete_threshold, at }
+    }
+
+    async fn forget(
+        &self,
+        alert: &Alert,
+        event: Option<&Event>,
+        owner: Option<&Namespace>,
+    ) -> Result<(), ServiceError> {
+        let told = event.and_then(|event| notice(owner, event, self.clock.now()));
+        let record = Record::RemoveAlert(alert.queue.clone(), alert.version);
+        self.store.write(&[Change { record, notices: told.into_iter().collect() }]).await?;
+        Ok(())
+    }
+
+    /// Removes a queue. An exclusive one can't be deleted through the API: the connection that owns it is closed, with which
+    /// it goes.
+    async fn remove_queue(&self, queue: &str, reason: &str) -> Result<(), ServiceError> {
+        let refused = match self.broker.delete_queue(queue).await {
+            Err(refused @ BrokerError::Refused(_)) => refused,
+            done => return Ok(done?),
+        };
+        match self.broker.queue(queue).await? {
+            None => return Ok(()),
+            Some(found) if !found.exclusive => return Err(refused.into()),
+            Some(_) => {}
+        }
+        if let Some(connection) = self.broker.queue_owner(queue).await? {
+            self.broker.close_connection(&connection, reason).await?;
+        }
+        for _ in 0..LOOKS {
+            if self.broker.queue(queue).await?.is_none() {
+                return Ok(());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(ServiceError::StillThere(queue.to_owned()))
+    }
+
+    /// Deletes what is left of a namespace that is gone. `tombstone` is its record as it was before it was reserved for this
+    /// clean-up.
+    pub(super) async fn clean(
+        &self,
+        tombstone: &Namespace,
+        remains: &Remains,
+        reason: &str,
+    ) -> Result<bool, ServiceError> {
+        let deadline = Deadline::after(CLEANING_LEASE / 2, "a clean-up");
+        let Remains { users, connections, queues, exchanges } = remains;
+        // Users first: without them nobody makes anew what is being removed. Their connections would be closed with them;
+        // closed before, they are told why.
+        let gone = each(users, deadline, |user| {
+            async move {
+                self.broker.close_connections_of(user, reason).await?;
+                Ok(self.broker.delete_user(user).await?)
+            }
+            .boxed()
+        });
+        let mut failures = gone.await;
+        let gone = each(connections, deadline, |connection| {
+            async move { Ok(self.broker.close_connection(connection, reason).await?) }.boxed()
+        });
+        failures.extend(gone.await);
+        let gone = each(queues, deadline, |queue| self.remove_queue(queue, reason).boxed());
+        failures.extend(gone.await);
+        let gone = each(exchanges, deadline, |exchange| {
+            async move { Ok(self.broker.delete_exchange(exchange).await?) }.boxed()
+        });
+        failures.extend(gone.await);
+        let failed = failures.len();
+        let stored = Namespace { version: tombstone.version.next(), ..reserved(tombstone, None) };
+        self.replace(stored).await?;
+        match failures.into_iter().next() {
+            Some(first) => Err(ServiceError::Partly { failed, of: remains.count(), first: Box::new(first) }),
+            None => Ok(true),
+        }
+    }
+}
+
+/// Removes many things, some at a time, and gives back what went wrong.
+async fn each<'a>(
+    things: &'a [String],
+    deadline: Deadline,
+    remove: impl Fn(&'a str) -> BoxFuture<'a, Result<(), ServiceError>>,
+) -> Vec<ServiceError> {
+    let mut removals = Vec::with_capacity(things.len());
+    for thing in things {
+        let removed = remove(thing);
+        removals.push(async move {
+            deadline.check()?;
+            removed.await
+        });
+    }
+    let mut removed = stream::iter(removals).buffer_unordered(IN_FLIGHT);
+    let mut failures = Vec::new();
+    while let Some(removed) = removed.next().await {
+        failures.extend(removed.err());
+    }
+    failures
+}

@@ -1,0 +1,213 @@
+//! Claiming and rotating, as stories on every store and broker.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::future::join_all;
+use support::fake_broker::{Failure, Fault};
+use support::world::{BrokerKind, HOUR, StoreKind, World};
+use taskcluster_pulse::broker::management::ManagementConfig;
+use taskcluster_pulse::clock::Clock;
+use taskcluster_pulse::domain::name::Slot;
+use taskcluster_pulse::service::ServiceError;
+
+on_every_world! {
+    a_claim_logs_in_and_the_same_claim_again_gives_the_same_string,
+    first_claims_at_once_all_log_in,
+    after_a_rotation_the_old_and_the_new_string_log_in_and_the_one_before_does_not,
+    only_what_is_due_is_rotated,
+    rotators_at_once_rotate_each_namespace_once,
+    a_password_that_a_dead_process_left_pending_is_put_in_force,
+}
+
+async fn a_claim_logs_in_and_the_same_claim_again_gives_the_same_string(world: World) {
+    let first = world.claim("taskcluster-a").await.unwrap();
+    assert!(world.logs_in(&first.connection_string).await);
+    assert_eq!(first.expires, world.clock.now().plus(4 * HOUR));
+    assert_eq!(first.reclaim_at, world.clock.now().plus(HOUR + HOUR / 2));
+
+    world.clock.advance(HOUR / 2);
+    let again = world.claim("taskcluster-a").await.unwrap();
+    assert_eq!(again.connection_string, first.connection_string);
+    assert_eq!((again.created, again.reclaim_at), (first.created, first.reclaim_at));
+
+    let standby = world.policy.names.user(&first.name, Slot::Two);
+    let active = world.policy.names.user(&first.name, Slot::One);
+    assert!(!world.logs_in(&first.connection_string.replace(&active, &standby)).await);
+    let users = world.broker.users().await.unwrap();
+    let standby = users.iter().find(|user| user.name == standby).unwrap();
+    assert!(standby.hash.is_blocked());
+    assert_eq!(standby.tags, ["taskcluster-pulse"]);
+}
+
+async fn first_claims_at_once_all_log_in(world: World) {
+    let claims = join_all((0..8).map(|_| world.claim("taskcluster-a"))).await;
+    let strings: BTreeSet<_> = claims.into_iter().map(|claim| claim.unwrap().connection_string.to_string()).collect();
+    assert_eq!(strings.len(), 1);
+    assert!(world.logs_in(strings.first().unwrap()).await);
+}
+
+async fn after_a_rotation_the_old_and_the_new_string_log_in_and_the_one_before_does_not(world: World) {
+    let mut strings = vec![world.claim("taskcluster-a").await.unwrap().connection_string];
+    for turn in 1..5 {
+        world.clock.advance(HOUR);
+        let outcome = world.service().rotate(false).await.unwrap();
+        assert_eq!((outcome.seen, outcome.changed, outcome.failed), (1, 1, 0));
+        strings.push(world.claim("taskcluster-a").await.unwrap().connection_string);
+        assert_ne!(strings[turn], strings[turn - 1]);
+        assert!(world.logs_in(&strings[turn]).await, "the new one, turn {turn}");
+        assert!(world.logs_in(&strings[turn - 1]).await, "the one before, turn {turn}");
+        if turn > 1 {
+            assert!(!world.logs_in(&strings[turn - 2]).await, "two turns old, turn {turn}");
+        }
+    }
+}
+
+async fn only_what_is_due_is_rotated(world: World) {
+    assert_eq!(world.service().rotate(false).await.unwrap().seen, 0);
+    let early = world.claim("taskcluster-early").await.unwrap();
+    world.clock.advance(HOUR / 2);
+    let late = world.claim("taskcluster-late").await.unwrap();
+    world.clock.advance(HOUR / 2);
+    let planned = world.service().rotate(true).await.unwrap().plan.unwrap();
+    assert_eq!(planned.iter().map(|step| step.object.as_str()).collect::<Vec<_>>(), ["taskcluster-early"]);
+    let outcome = world.service().rotate(false).await.unwrap();
+    assert_eq!((outcome.seen, outcome.changed), (1, 1));
+    assert_ne!(world.claim("taskcluster-early").await.unwrap().connection_string, early.connection_string);
+    assert_eq!(world.claim("taskcluster-late").await.unwrap().connection_string, late.connection_string);
+}
+
+async fn rotators_at_once_rotate_each_namespace_once(world: World) {
+    let names: Vec<_> = (0..12).map(|n| format!("taskcluster-{n}")).collect();
+    let before = join_all(names.iter().map(|name| world.claim(name))).await;
+    world.clock.advance(HOUR);
+    let services: Vec<_> = (0..4).map(|_| world.service()).collect();
+    let outcomes = join_all(services.iter().map(|service| service.rotate(false))).await;
+    let changed: usize = outcomes.into_iter().map(|outcome| outcome.unwrap().changed).sum();
+    assert_eq!(changed, names.len());
+    for (name, before) in names.iter().zip(before) {
+        let after = world.claim(name).await.unwrap();
+        assert_ne!(after.connection_string, before.unwrap().connection_string);
+        assert!(world.logs_in(&after.connection_string).await);
+    }
+}
+
+async fn a_password_that_a_dead_process_left_pending_is_put_in_force(world: World) {
+    let first = world.claim("taskcluster-a").await.unwrap();
+    let found = world.store.namespace(&first.name).await.unwrap().unwrap();
+    world.clock.advance(HOUR);
+    let now = world.clock.now();
+    let begun = found.rotation.begin(taskcluster_pulse::secret::Password::random(), now);
+    let record = taskcluster_pulse::store::Record::Namespace(taskcluster_pulse::domain::namespace::Namespace {
+        rotation: begun.clone(),
+        ..found
+    });
+    world.store.write(&[taskcluster_pulse::store::Change { record, notices: vec![] }]).await.unwrap();
+
+    // It is left to its owner for a while, and claims return what is in force.
+    assert_eq!(world.service().rotate(false).await.unwrap().seen, 0);
+    assert_eq!(world.claim("taskcluster-a").await.unwrap().connection_string, first.connection_string);
+    world.clock.advance(world.policy.settle_budget);
+    assert_eq!(world.service().rotate(false).await.unwrap().changed, 1);
+    let after = world.claim("taskcluster-a").await.unwrap();
+    let password = begun.pending.unwrap().credentials.password;
+    assert!(after.connection_string.contains(password.expose()));
+    assert!(world.logs_in(&after.connection_string).await);
+}
+
+/// A world whose broker is waited for no longer than needed.
+async fn impatient_world() -> World {
+    let mut world = World::new(StoreKind::Sqlite, BrokerKind::Fake).await;
+    let config = ManagementConfig { timeout: Duration::from_millis(300), ..world.fake().config() };
+    world.broker = std::sync::Arc::new(taskcluster_pulse::broker::management::ManagementApi::new(config).unwrap());
+    world
+}
+
+/// Every way in which the broker fails a first claim, at each of its calls, before and after doing what it is asked.
+#[tokio::test]
+async fn a_first_claim_that_fails_half_way_is_finished_by_the_next() {
+    let failures = [
+        Failure::Close,
+        Failure::Hang,
+        Failure::Status(500),
+        Failure::Status(401),
+        Failure::Booting,
+        Failure::Malformed,
+    ];
+    let calls = [
+        "/users/taskcluster-a-1",
+        "/users/taskcluster-a-2",
+        "/permissions/fake/vhost %1/taskcluster-a-1",
+        "/permissions/fake/vhost %1/taskcluster-a-2",
+    ];
+    for failure in failures {
+        for call in calls {
+            for after_doing in [false, true] {
+                let world = impatient_world().await;
+                let fault = Fault::new(failure.clone()).on("PUT", call).times(2);
+                world.fake().fault(if after_doing { fault.after_doing() } else { fault });
+                let what = format!("{failure:?} at {call}, after doing: {after_doing}");
+                match world.claim("taskcluster-a").await {
+                    Ok(claimed) => assert!(world.logs_in(&claimed.connection_string).await, "{what}"),
+                    Err(error) => assert!(matches!(error, ServiceError::Broker(_)), "{what}: {error}"),
+                }
+                world.fake().heal();
+                let claimed = world.claim("taskcluster-a").await.unwrap_or_else(|e| panic!("{what}: {e}"));
+                assert!(world.logs_in(&claimed.connection_string).await, "{what}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn claims_of_known_namespaces_never_ask_the_broker() {
+    let world = impatient_world().await;
+    let first = world.claim("taskcluster-a").await.unwrap();
+    world.fake().down().await;
+    world.clock.advance(10 * HOUR);
+    let again = world.claim("taskcluster-a").await.unwrap();
+    assert_eq!(again.connection_string, first.connection_string);
+    assert!(again.reclaim_at > world.clock.now());
+    let new = world.claim("taskcluster-b").await.unwrap_err();
+    assert!(matches!(new, ServiceError::Broker(_)), "{new}");
+    world.fake().up();
+    assert!(world.logs_in(&world.claim("taskcluster-b").await.unwrap().connection_string).await);
+}
+
+/// Every way in which the broker fails a rotation: what clients hold goes on working, and a later run finishes.
+#[tokio::test]
+async fn a_rotation_that_fails_half_way_breaks_nothing_and_is_finished_later() {
+    for failure in [Failure::Close, Failure::Hang, Failure::Status(503), Failure::Booting] {
+        for after_doing in [false, true] {
+            let world = impatient_world().await;
+            let first = world.claim("taskcluster-a").await.unwrap();
+            world.clock.advance(HOUR);
+            let fault = Fault::new(failure.clone()).on("PUT", "/users/").times(2);
+            world.fake().fault(if after_doing { fault.after_doing() } else { fault });
+            let outcome = world.service().rotate(false).await.unwrap();
+            assert_eq!((outcome.changed, outcome.failed), (0, 1), "{failure:?} {after_doing}");
+            let during = world.claim("taskcluster-a").await.unwrap();
+            assert_eq!(during.connection_string, first.connection_string);
+            assert!(world.logs_in(&during.connection_string).await);
+            world.fake().heal();
+            world.clock.advance(world.policy.settle_budget);
+            assert_eq!(world.service().rotate(false).await.unwrap().changed, 1);
+            let after = world.claim("taskcluster-a").await.unwrap();
+            assert_ne!(after.connection_string, first.connection_string);
+            assert!(world.logs_in(&after.connection_string).await && world.logs_in(&first.connection_string).await);
+        }
+    }
+}
+
+/// The broker forgot its users: a rotation makes the user anew, and must give it its permissions too.
+#[tokio::test]
+async fn a_rotation_after_the_broker_lost_everything_still_logs_in() {
+    let world = impatient_world().await;
+    world.claim("taskcluster-a").await.unwrap();
+    world.fake().restart_empty();
+    world.clock.advance(HOUR);
+    assert_eq!(world.service().rotate(false).await.unwrap().changed, 1);
+    assert!(world.logs_in(&world.claim("taskcluster-a").await.unwrap().connection_string).await);
+}

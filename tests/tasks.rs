@@ -1,0 +1,516 @@
+//! The scheduled tasks, as stories on every store and broker.
+
+mod support;
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use support::fake_broker::{Connection, Failure, Fault, Queue};
+use support::world::{ALERT, BrokerKind, DELETE, HOUR, Mailbox, Side, StoreKind, World};
+use taskcluster_pulse::clock::Clock;
+use taskcluster_pulse::domain::expiry::ExpiryPolicy;
+use taskcluster_pulse::domain::inventory::QueueKind;
+use taskcluster_pulse::domain::name::{Permissions, Slot};
+use taskcluster_pulse::domain::plan::Brakes;
+use taskcluster_pulse::domain::sweep::SweepPolicy;
+use taskcluster_pulse::secret::Password;
+use taskcluster_pulse::service::Outcome;
+
+on_every_world! {
+    a_growing_queue_is_warned_of_reminded_of_and_calm_again,
+    a_queue_above_the_delete_threshold_is_deleted_and_its_owner_told,
+    queues_of_others_and_streams_are_left_alone,
+    nobody_is_told_where_there_is_no_contact,
+    a_broker_that_lost_everything_is_rebuilt_with_the_passwords_that_clients_hold,
+    users_that_somebody_changed_are_put_right,
+    an_expired_namespace_leaves_nothing_behind,
+    a_claim_revives_an_expired_namespace,
+    an_owner_is_warned_before_a_namespace_with_messages_expires,
+    an_empty_store_removes_nothing,
+    a_run_that_would_remove_too_much_removes_nothing,
+    a_dry_run_changes_nothing,
+    sweeps_at_once_do_the_work_once,
+}
+
+async fn sweep(world: &World) -> Outcome {
+    world.service().sweep(&world.sweep_policy(), false).await.unwrap()
+}
+
+async fn expire(world: &World) -> Outcome {
+    world.service().expire(&world.expiry_policy(), false).await.unwrap()
+}
+
+/// What is told from now on, delivered.
+async fn told(world: &World) -> Vec<String> {
+    let mailbox = Mailbox::default();
+    let outcome = world.service().deliver(&mailbox, false).await.unwrap();
+    assert_eq!(outcome.failed, 0);
+    mailbox.subjects()
+}
+
+async fn a_growing_queue_is_warned_of_reminded_of_and_calm_again(world: World) {
+    world.claim_for("taskcluster-a", "a@a.com", 1000 * HOUR).await;
+    let queue = "queue/taskcluster-a/x";
+    world.fill(queue, QueueKind::Classic, 0).await;
+    sweep(&world).await;
+    world.fill(queue, QueueKind::Classic, ALERT).await;
+    sweep(&world).await;
+    assert!(told(&world).await.is_empty(), "at the threshold is not above it");
+
+    world.clock.advance(HOUR);
+    // The fake sets the number, RabbitMQ adds to it.
+    world.fill(queue, QueueKind::Classic, if is_fake(&world) { ALERT + 1 } else { 1 }).await;
+    let outcome = sweep(&world).await;
+    assert_eq!((outcome.changed, outcome.failed), (1, 0));
+    let subjects = told(&world).await;
+    assert!(subjects.len() == 1 && subjects[0].contains(queue) && subjects[0].contains("11"), "{subjects:?}");
+
+    world.clock.advance(HOUR);
+    sweep(&world).await;
+    assert!(told(&world).await.is_empty(), "once is enough");
+    world.clock.advance(24 * HOUR);
+    sweep(&world).await;
+    assert_eq!(told(&world).await.len(), 1, "a reminder a day");
+
+    world.purge(queue).await;
+    sweep(&world).await;
+    let subjects = told(&world).await;
+    assert!(subjects.len() == 1 && subjects[0].contains(queue), "{subjects:?}");
+    sweep(&world).await;
+    assert!(told(&world).await.is_empty());
+    assert_eq!(world.queues().await, [queue]);
+    assert!(world.store.alerts().await.unwrap().is_empty());
+}
+
+fn is_fake(world: &World) -> bool {
+    matches!(world.side, Side::Fake(_))
+}
+
+async fn a_queue_above_the_delete_threshold_is_deleted_and_its_owner_told(world: World) {
+    world.claim_for("taskcluster-a", "a@a.com", 1000 * HOUR).await;
+    world.fill("queue/taskcluster-a/big", QueueKind::Classic, DELETE + 1).await;
+    world.fill("queue/taskcluster-a/quorum", QueueKind::Quorum, DELETE + 5).await;
+    world.fill("queue/taskcluster-a/just", QueueKind::Classic, DELETE).await;
+    // A quorum queue's total may be some seconds old.
+    for _ in 0..100 {
+        if world.broker.queue("queue/taskcluster-a/quorum").await.unwrap().unwrap().messages == Some(DELETE + 5) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let outcome = sweep(&world).await;
+    assert_eq!(outcome.failed, 0);
+    assert_eq!(world.queues().await, ["queue/taskcluster-a/just"]);
+    let mut subjects = told(&world).await;
+    subjects.sort();
+    assert_eq!(subjects.len(), 3, "{subjects:?}");
+    for queue in ["big", "quorum", "just"] {
+        assert!(subjects.iter().any(|subject| subject.contains(&format!("queue/taskcluster-a/{queue}"))), "{queue}");
+    }
+    sweep(&world).await;
+    assert!(told(&world).await.is_empty());
+}
+
+async fn queues_of_others_and_streams_are_left_alone(world: World) {
+    world.claim_for("taskcluster-a", "a@a.com", 1000 * HOUR).await;
+    let mut all = [
+        "queue/other/x",
+        "somebody's queue",
+        "queue/taskcluster-unknown/x",
+        "exchange/taskcluster-a/x",
+        "queue/taskcluster-a",
+    ];
+    for queue in all {
+        world.fill(queue, QueueKind::Classic, DELETE + 1).await;
+    }
+    world.fill("queue/taskcluster-a/stream", QueueKind::Stream, DELETE + 1).await;
+    for _ in 0..2 {
+        let outcome = sweep(&world).await;
+        assert_eq!((outcome.changed, outcome.failed), (0, 0));
+        assert!(outcome.reports.iter().any(|report| report.contains("taskcluster-unknown")), "{:?}", outcome.reports);
+        assert_eq!(expire(&world).await.changed, 0);
+    }
+    assert!(told(&world).await.is_empty());
+    let mut left = world.queues().await;
+    left.retain(|queue| queue != "queue/taskcluster-a/stream");
+    all.sort_unstable();
+    assert_eq!(left, all);
+}
+
+async fn nobody_is_told_where_there_is_no_contact(world: World) {
+    world.claim("taskcluster-a").await.unwrap();
+    world.fill("queue/taskcluster-a/x", QueueKind::Classic, ALERT + 1).await;
+    world.fill("queue/taskcluster-a/y", QueueKind::Classic, DELETE + 1).await;
+    sweep(&world).await;
+    assert_eq!(world.queues().await, ["queue/taskcluster-a/x"]);
+    assert!(told(&world).await.is_empty());
+}
+
+async fn a_broker_that_lost_everything_is_rebuilt_with_the_passwords_that_clients_hold(world: World) {
+    let old = world.claim("taskcluster-a").await.unwrap().connection_string;
+    world.clock.advance(HOUR);
+    world.service().rotate(false).await.unwrap();
+    let new = world.claim("taskcluster-a").await.unwrap().connection_string;
+    let first = world.claim("taskcluster-b").await.unwrap().connection_string;
+    match &world.side {
+        Side::Fake(fake) => fake.restart_empty(),
+        Side::Real(_) => {
+            for user in world.users().await {
+                world.broker.delete_user(&user).await.unwrap();
+            }
+        }
+    }
+    assert!(!world.logs_in(&new).await);
+    let outcome = sweep(&world).await;
+    assert_eq!((outcome.changed, outcome.failed), (4, 0));
+    for string in [&old, &new, &first] {
+        assert!(world.logs_in(string).await);
+    }
+    assert_eq!(sweep(&world).await.changed, 0);
+}
+
+async fn users_that_somebody_changed_are_put_right(world: World) {
+    let string = world.claim("taskcluster-a").await.unwrap().connection_string;
+    let name = world.name("taskcluster-a");
+    let [active, standby] = Slot::BOTH.map(|slot| world.policy.names.user(&name, slot));
+    let stolen = Password::random();
+    world.broker.put_user(&active, &stolen.hash()).await.unwrap();
+    world.broker.put_user(&standby, &stolen.hash()).await.unwrap();
+    let everything = Permissions { configure: ".*".into(), write: ".*".into(), read: ".*".into() };
+    world.broker.put_permissions(&active, &everything).await.unwrap();
+    world.broker.put_permissions(&standby, &everything).await.unwrap();
+    assert_eq!(sweep(&world).await.changed, 2);
+    assert!(world.logs_in(&string).await);
+    let users = world.broker.users().await.unwrap();
+    assert!(users.iter().find(|user| user.name == standby).unwrap().hash.is_blocked());
+    let granted = world.broker.permissions().await.unwrap();
+    for user in [&active, &standby] {
+        let found = granted.iter().find(|granted| granted.user == *user).unwrap();
+        assert_eq!(found.permissions, world.policy.names.permissions(&name));
+    }
+    world.broker.put_permissions(&active, &everything).await.unwrap();
+    assert_eq!(sweep(&world).await.changed, 1);
+    assert_eq!(sweep(&world).await.changed, 0);
+}
+
+async fn an_expired_namespace_leaves_nothing_behind(world: World) {
+    world.claim_for("taskcluster-gone", "a@a.com", HOUR).await;
+    world.claim_for("taskcluster-too", "", Duration::ZERO).await;
+    world.claim_for("taskcluster-stays", "a@a.com", 100 * HOUR).await;
+    for (queue, messages) in
+        [("queue/taskcluster-gone/a", 3), ("queue/taskcluster-gone/b", 0), ("queue/taskcluster-stays/a", 1)]
+    {
+        world.fill(queue, QueueKind::Classic, messages).await;
+    }
+    world.declare_exchange("exchange/taskcluster-gone/x").await;
+    world.declare_exchange("exchange/taskcluster-stays/x").await;
+    world.clock.advance(HOUR - Duration::from_millis(1));
+    assert_eq!(expire(&world).await.changed, 1, "only the warning: the delay is not over for any");
+
+    world.clock.advance(2 * HOUR);
+    let outcome = expire(&world).await;
+    assert_eq!(outcome.failed, 0);
+    assert_eq!(world.queues().await, ["queue/taskcluster-stays/a"]);
+    let exchanges = world.broker.exchanges().await.unwrap();
+    let ours: Vec<_> = exchanges.iter().filter(|exchange| exchange.starts_with("exchange/")).collect();
+    assert_eq!(ours, ["exchange/taskcluster-stays/x"]);
+    assert_eq!(world.users().await.len(), 2);
+    let left = world.store.namespaces(taskcluster_pulse::store::Select::All).await.unwrap();
+    assert_eq!(left.iter().map(|found| found.name.as_str()).collect::<Vec<_>>(), ["taskcluster-stays"]);
+    assert_eq!(expire(&world).await.changed, 0);
+}
+
+async fn a_claim_revives_an_expired_namespace(world: World) {
+    let before = world.claim_for("taskcluster-a", "", Duration::ZERO).await;
+    world.fill("queue/taskcluster-a/x", QueueKind::Classic, 1).await;
+    world.clock.advance(2 * HOUR);
+    expire(&world).await;
+    assert!(!world.logs_in(&before.connection_string).await);
+    let after = world.claim("taskcluster-a").await.unwrap();
+    assert_ne!(after.connection_string, before.connection_string);
+    assert!(world.logs_in(&after.connection_string).await);
+    assert_eq!(expire(&world).await.changed, 0);
+    assert!(world.logs_in(&after.connection_string).await);
+}
+
+async fn an_owner_is_warned_before_a_namespace_with_messages_expires(world: World) {
+    world.claim_for("taskcluster-full", "a@a.com", 3 * HOUR).await;
+    world.claim_for("taskcluster-empty", "b@b.com", 3 * HOUR).await;
+    world.fill("queue/taskcluster-full/x", QueueKind::Classic, 5).await;
+    world.fill("queue/taskcluster-empty/x", QueueKind::Classic, 0).await;
+    expire(&world).await;
+    assert!(told(&world).await.is_empty(), "it is too early");
+    world.clock.advance(2 * HOUR);
+    assert_eq!(expire(&world).await.changed, 1);
+    assert_eq!(expire(&world).await.changed, 0, "once is enough");
+    let subjects = told(&world).await;
+    assert!(subjects.len() == 1 && subjects[0].contains("taskcluster-full"), "{subjects:?}");
+    world.clock.advance(2 * HOUR);
+    expire(&world).await;
+    let subjects = told(&world).await;
+    assert!(subjects.len() == 1 && subjects[0].contains("taskcluster-full"), "told of the end too: {subjects:?}");
+}
+
+async fn an_empty_store_removes_nothing(world: World) {
+    let string = world.claim("taskcluster-a").await.unwrap().connection_string;
+    world.fill("queue/taskcluster-a/x", QueueKind::Classic, DELETE + 1).await;
+    world.declare_exchange("exchange/taskcluster-a/x").await;
+    let world = world.with_empty_store().await;
+    world.clock.advance(1000 * HOUR);
+    let orphans_too = ExpiryPolicy { orphans_after: Some(Duration::ZERO), ..world.expiry_policy() };
+    for _ in 0..3 {
+        assert_eq!(sweep(&world).await.changed, 0);
+        let outcome = world.service().expire(&orphans_too, false).await.unwrap();
+        assert_eq!((outcome.changed, outcome.failed), (0, 0));
+        assert!(
+            outcome.reports.iter().any(|report| report.contains("is it the right store?")),
+            "{:?}",
+            outcome.reports
+        );
+    }
+    assert!(world.logs_in(&string).await);
+    assert_eq!(world.queues().await, ["queue/taskcluster-a/x"]);
+}
+
+async fn a_run_that_would_remove_too_much_removes_nothing(world: World) {
+    world.claim_for("taskcluster-a", "a@a.com", 1000 * HOUR).await;
+    for queue in ["x", "y", "z"] {
+        world.fill(&format!("queue/taskcluster-a/{queue}"), QueueKind::Classic, DELETE + 1).await;
+    }
+    let careful = SweepPolicy { brakes: Brakes { most: 2, percent: 25 }, ..world.sweep_policy() };
+    let outcome = world.service().sweep(&careful, false).await.unwrap();
+    assert_eq!((outcome.refused, outcome.failed), (3, 0));
+    assert!(outcome.held.unwrap().contains("MONITOR_MAX_REMOVALS"));
+    assert_eq!(world.queues().await.len(), 3);
+    assert_eq!(told(&world).await.len(), 3, "their owner is warned all the same");
+
+    world.clock.advance(2000 * HOUR);
+    let careful = ExpiryPolicy { brakes: Brakes { most: 0, percent: 25 }, ..world.expiry_policy() };
+    let outcome = world.service().expire(&careful, false).await.unwrap();
+    assert_eq!((outcome.refused, outcome.changed), (1, 0));
+    assert!(world.store.namespace(&world.name("taskcluster-a")).await.unwrap().unwrap().gone.is_none());
+
+    assert_eq!(sweep(&world).await.changed, 3);
+    assert!(world.queues().await.is_empty());
+}
+
+async fn a_dry_run_changes_nothing(world: World) {
+    let string = world.claim_for("taskcluster-a", "a@a.com", HOUR).await.connection_string;
+    world.fill("queue/taskcluster-a/x", QueueKind::Classic, DELETE + 1).await;
+    world.broker.delete_user(&world.policy.names.user(&world.name("taskcluster-a"), Slot::Two)).await.unwrap();
+    let before = world.store.namespace(&world.name("taskcluster-a")).await.unwrap();
+    let swept = world.service().sweep(&world.sweep_policy(), true).await.unwrap();
+    let plan = swept.plan.unwrap();
+    let actions: Vec<_> = plan.iter().map(|step| step.action).collect();
+    assert_eq!(actions, ["repair user", "delete queue"]);
+    assert!(plan.iter().all(|step| !step.reason.is_empty()));
+    world.clock.advance(3 * HOUR);
+    let expired = world.service().expire(&world.expiry_policy(), true).await.unwrap();
+    assert_eq!(expired.plan.unwrap()[0].action, "expire namespace");
+    assert_eq!(world.service().rotate(true).await.unwrap().plan.unwrap().len(), 1);
+    assert_eq!((swept.changed, expired.changed), (0, 0));
+    assert_eq!(world.store.namespace(&world.name("taskcluster-a")).await.unwrap(), before);
+    assert!(world.store.alerts().await.unwrap().is_empty());
+    assert_eq!((world.queues().await.len(), world.users().await.len()), (1, 1));
+    assert!(told(&world).await.is_empty());
+    assert!(world.logs_in(&string).await);
+}
+
+async fn sweeps_at_once_do_the_work_once(world: World) {
+    world.claim_for("taskcluster-a", "a@a.com", HOUR).await;
+    world.claim_for("taskcluster-b", "b@b.com", HOUR).await;
+    for queue in ["queue/taskcluster-a/x", "queue/taskcluster-b/x"] {
+        world.fill(queue, QueueKind::Classic, DELETE + 1).await;
+    }
+    let services: Vec<_> = (0..4).map(|_| world.service()).collect();
+    let policy = world.sweep_policy();
+    let swept = join_all(services.iter().map(|service| service.sweep(&policy, false))).await;
+    let (changed, failed) =
+        swept.into_iter().map(Result::unwrap).fold((0, 0), |(c, f), outcome| (c + outcome.changed, f + outcome.failed));
+    assert_eq!((changed, failed), (2, 0));
+    assert_eq!(told(&world).await.len(), 2);
+    world.clock.advance(3 * HOUR);
+    let policy = world.expiry_policy();
+    let expired = join_all(services.iter().map(|service| service.expire(&policy, false))).await;
+    assert!(expired.into_iter().all(|outcome| outcome.unwrap().failed == 0));
+    assert!(world.users().await.is_empty());
+}
+
+async fn fake_world() -> World {
+    World::new(StoreKind::Sqlite, BrokerKind::Fake).await
+}
+
+#[tokio::test]
+async fn an_exclusive_queue_goes_with_the_connection_that_owns_it() {
+    let world = fake_world().await;
+    let string = world.claim_for("taskcluster-a", "a@a.com", 1000 * HOUR).await.connection_string;
+    let password = url::Url::parse(&string).unwrap().password().unwrap().to_owned();
+    let now = world.clock.now().millis();
+    let connection = world.fake().connect("taskcluster-a-1", &password, now).unwrap();
+    let queue = Queue { owner: Some(connection.clone()), ..Queue::classic(DELETE + 1) };
+    world.fake().state().queues.insert("queue/taskcluster-a/mine".into(), queue);
+    let outcome = sweep(&world).await;
+    assert_eq!((outcome.changed, outcome.failed), (1, 0));
+    assert!(world.queues().await.is_empty());
+    assert_eq!(world.fake().state().closed[0].0, connection);
+    assert_eq!(told(&world).await.len(), 1);
+}
+
+#[tokio::test]
+async fn connections_of_gone_namespaces_and_old_ones_are_closed_with_a_reason() {
+    let world = fake_world().await;
+    world.claim_for("taskcluster-a", "", 10_000 * HOUR).await;
+    world.claim_for("taskcluster-b", "", Duration::ZERO).await;
+    world.clock.advance(100 * HOUR);
+    let hours_ago = |hours: u32| world.clock.now().minus(hours * HOUR).millis();
+    let open = |name: &str, user: &str, connected_at| {
+        let connection = Connection { user: user.into(), connected_at, listed: true };
+        world.fake().state().connections.insert(name.into(), connection);
+    };
+    open("fine", "taskcluster-a-1", hours_ago(71));
+    open("old", "taskcluster-a-1", hours_ago(73));
+    open("foreign", "somebody", hours_ago(500));
+    open("unknown", "taskcluster-unknown-1", hours_ago(500));
+    open("gone", "taskcluster-b-1", hours_ago(1));
+    assert_eq!(sweep(&world).await.changed, 1);
+    assert_eq!(world.fake().state().closed[0].0, "old");
+    assert!(world.fake().state().closed[0].1.contains("older than allowed"));
+    expire(&world).await;
+    let left: Vec<_> = world.fake().state().connections.keys().cloned().collect();
+    assert_eq!(left, ["fine", "foreign", "unknown"]);
+}
+
+#[tokio::test]
+async fn a_total_that_is_unknown_is_neither_many_nor_few() {
+    let world = fake_world().await;
+    world.claim_for("taskcluster-a", "a@a.com", 1000 * HOUR).await;
+    world.fill("queue/taskcluster-a/x", QueueKind::Classic, ALERT + 1).await;
+    sweep(&world).await;
+    assert_eq!(told(&world).await.len(), 1);
+    let mut seen = taskcluster_pulse::domain::sweep::Snapshot {
+        namespaces: world.store.namespaces(taskcluster_pulse::store::Select::All).await.unwrap(),
+        alerts: world.store.alerts().await.unwrap(),
+        ..Default::default()
+    };
+    seen.inventory.queues = world.broker.queues().await.unwrap();
+    seen.inventory.queues[0].messages = None;
+    seen.inventory.users = world.broker.users().await.unwrap();
+    seen.inventory.permissions = world.broker.permissions().await.unwrap();
+    let policy = world.sweep_policy();
+    let plan = taskcluster_pulse::domain::sweep::plan_sweep(&seen, world.clock.now(), &policy);
+    assert!(plan.actions.is_empty(), "{:?}", plan.actions);
+}
+
+/// A node that is starting answers with lists that are too short, or 404 to everything: nothing is gone for that.
+#[tokio::test]
+async fn what_a_starting_node_does_not_show_is_not_gone() {
+    let world = fake_world().await;
+    world.claim_for("taskcluster-a", "a@a.com", 1000 * HOUR).await;
+    world.fill("queue/taskcluster-a/x", QueueKind::Classic, ALERT + 1).await;
+    sweep(&world).await;
+    assert_eq!(told(&world).await.len(), 1);
+    for failure in [Failure::Booting, Failure::EmptyList] {
+        world.fake().fault(Fault::new(failure).on("GET", "/api/"));
+        assert!(world.service().sweep(&world.sweep_policy(), false).await.is_err());
+        world.fake().heal();
+    }
+    world.fake().fault(Fault::new(Failure::EmptyList).on("GET", "/queues/").times(1));
+    assert_eq!(sweep(&world).await.changed, 0);
+    world.fake().heal();
+    sweep(&world).await;
+    assert!(told(&world).await.is_empty(), "neither calm nor warned of again");
+    assert_eq!(world.store.alerts().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn one_bad_thing_does_not_stop_the_rest_and_is_tried_again() {
+    let world = fake_world().await;
+    world.claim_for("taskcluster-a", "a@a.com", 1000 * HOUR).await;
+    world.claim_for("taskcluster-b", "", Duration::ZERO).await;
+    for queue in
+        ["queue/taskcluster-a/bad", "queue/taskcluster-a/good", "queue/taskcluster-b/bad", "queue/taskcluster-b/good"]
+    {
+        world.fill(queue, QueueKind::Classic, DELETE + 1).await;
+    }
+    world.clock.advance(2 * HOUR);
+    world.fake().fault(Fault::new(Failure::Status(400)).on("DELETE", "/bad"));
+    let outcome = sweep(&world).await;
+    assert_eq!((outcome.changed, outcome.failed), (2, 2), "both namespaces are still there");
+    let outcome = expire(&world).await;
+    assert_eq!(outcome.failed, 1);
+    assert_eq!(world.queues().await, ["queue/taskcluster-a/bad", "queue/taskcluster-b/bad"]);
+    let subjects = told(&world).await;
+    assert_eq!(subjects.len(), 2, "one is deleted, one could not be: {subjects:?}");
+    world.clock.advance(HOUR);
+    sweep(&world).await;
+    assert!(told(&world).await.is_empty(), "the failure is told once");
+    world.fake().heal();
+    assert_eq!(sweep(&world).await.changed, 1);
+    assert_eq!(expire(&world).await.failed, 0);
+    assert!(world.queues().await.is_empty());
+    assert_eq!(told(&world).await.len(), 1);
+    assert!(world.store.namespace(&world.name("taskcluster-b")).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_claim_waits_while_its_namespace_is_cleaned_up() {
+    let world = std::sync::Arc::new(fake_world().await);
+    world.claim_for("taskcluster-a", "", Duration::ZERO).await;
+    world.fill("queue/taskcluster-a/x", QueueKind::Classic, 1).await;
+    world.clock.advance(2 * HOUR);
+    world.fake().fault(Fault::new(Failure::Hang).on("DELETE", "/queues/").times(1));
+    let cleaning = tokio::spawn({
+        let world = world.clone();
+        async move { expire(&world).await }
+    });
+    world.fake().received("DELETE", "/api/queues/fake/vhost %1/queue/taskcluster-a/x", 1).await;
+    let refused = world.claim("taskcluster-a").await.unwrap_err();
+    assert!(matches!(refused, taskcluster_pulse::service::ServiceError::CleaningUp { .. }), "{refused}");
+    world.fake().release();
+    assert_eq!(cleaning.await.unwrap().failed, 0);
+    assert!(world.logs_in(&world.claim("taskcluster-a").await.unwrap().connection_string).await);
+    assert!(world.queues().await.is_empty());
+}
+
+#[tokio::test]
+async fn unknown_things_are_removed_only_on_request_and_after_a_grace_time() {
+    let world = fake_world().await;
+    world.claim_for("taskcluster-a", "", 1000 * HOUR).await;
+    world.fill("queue/taskcluster-lost/x", QueueKind::Classic, 1).await;
+    world.fill("queue/taskcluster-found/x", QueueKind::Classic, 1).await;
+    let policy = ExpiryPolicy { orphans_after: Some(10 * HOUR), ..world.expiry_policy() };
+    let expire = async || world.service().expire(&policy, false).await.unwrap();
+    assert_eq!(expire().await.changed, 2);
+    assert_eq!(expire().await.changed, 0);
+    world.clock.advance(9 * HOUR);
+    expire().await;
+    assert_eq!(world.queues().await.len(), 2);
+    world.claim_for("taskcluster-found", "", 1000 * HOUR).await;
+    world.clock.advance(HOUR);
+    expire().await;
+    assert_eq!(world.queues().await, ["queue/taskcluster-found/x"]);
+}
+
+#[tokio::test]
+async fn an_address_that_refuses_does_not_stop_the_others_and_nothing_is_told_twice() {
+    let world = fake_world().await;
+    for (name, contact) in [("a", "refuses@a.com"), ("b", "later@b.com"), ("c", "fine@c.com")] {
+        world.claim_for(&format!("taskcluster-{name}"), contact, 1000 * HOUR).await;
+        world.fill(&format!("queue/taskcluster-{name}/x"), QueueKind::Classic, ALERT + 1).await;
+    }
+    sweep(&world).await;
+    let mailbox = Mailbox { refusing: vec!["refuses@a.com"], ..Mailbox::default() };
+    mailbox.unreachable.lock().unwrap().push("later@b.com");
+    let outcome = world.service().deliver(&mailbox, false).await.unwrap();
+    assert_eq!((outcome.seen, outcome.changed, outcome.failed), (3, 1, 2));
+    mailbox.unreachable.lock().unwrap().clear();
+    assert_eq!(world.service().deliver(&mailbox, false).await.unwrap().seen, 0, "it waits before it tries again");
+    world.clock.advance(HOUR);
+    let services = [world.service(), world.service()];
+    let both = join_all(services.iter().map(|service| service.deliver(&mailbox, false))).await;
+    assert_eq!(both.into_iter().map(|outcome| outcome.unwrap().changed).sum::<usize>(), 1);
+    world.clock.advance(1000 * HOUR);
+    assert_eq!(world.service().deliver(&mailbox, false).await.unwrap().seen, 0);
+    let told: Vec<_> = mailbox.delivered.lock().unwrap().iter().map(|notice| notice.to.clone()).collect();
+    assert_eq!(told, ["fine@c.com", "later@b.com"]);
+}
