@@ -7,7 +7,7 @@ use std::time::Duration;
 use taskcluster_pulse::config::{Config, ConfigError, FILE, Needs, NotifyMethod, SECTIONS, Setting, example, listing};
 
 const CLIENTS: &str = r#"[{"clientId": "static/a", "accessToken": "an-access-token-of-29-letters", "scopes": ["*"]}]"#;
-const KEYS: &str = r#"[{"id": "a", "algo": "aes-256", "key": "AAAA"}]"#;
+const KEYS: &str = r#"[{"id": "a", "algo": "aes-256", "key": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}]"#;
 
 /// What the service can't do without.
 const NEEDED: [(&str, &str); 4] = [
@@ -230,7 +230,10 @@ fn debug_shows_no_secret() {
         ("TASKCLUSTER_CERTIFICATE", "hunter2"),
         ("DATABASE_URL", "postgres://u:hunter2@h/d"),
         ("NOTIFY_SMTP_URL", "smtp://u:hunter2@h"),
-        ("DB_CRYPTO_KEYS", r#"[{"key": "hunter2"}]"#),
+        (
+            "DB_CRYPTO_KEYS",
+            r#"[{"id": "a", "algo": "aes-256", "key": "hunter2hunter2hunter2hunter2hunter2hunter2A="}]"#,
+        ),
         ("STATIC_CLIENTS", r#"[{"clientId": "a", "accessToken": "hunter2-hunter2-hunter2", "scopes": []}]"#),
     ];
     let shown = format!("{:?}", loaded("", &variables));

@@ -9,6 +9,7 @@ use super::NotifyMethod;
 use super::report::Report;
 use super::settings::Config;
 use crate::secret::Secret;
+use crate::store::{DatabaseUrl, KeyRing};
 
 /// What a command can't do without. The default needs nothing.
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,6 +63,7 @@ pub(super) fn complete(mut config: Config) -> Config {
 /// Reports every rule that `config` breaks, and whatever of `needs` it does not hold.
 pub(super) fn check(config: &Config, needs: Needs, report: &mut Report) {
     check_needs(config, needs, report);
+    check_store(config, report);
     check_rotation(config, report);
     let monitor = &config.monitor;
     report.rule(
@@ -88,6 +90,17 @@ pub(super) fn check(config: &Config, needs: Needs, report: &mut Report) {
         config.taskcluster.certificate.is_empty() || !config.taskcluster.client_id.is_empty(),
         || "the first is set, the second not; give all parts of temporary credentials, or none".to_owned(),
     );
+}
+
+/// The URL and the keys are read by those who use them; neither shows anything of what it can't read.
+fn check_store(config: &Config, report: &mut Report) {
+    let (url, keys) = (config.store.database_url.expose(), config.store.crypto_keys.expose());
+    if let Err(error) = url.parse::<DatabaseUrl>() {
+        report.rule(&["store.databaseUrl"], false, || error.to_string());
+    }
+    if let Some(Err(error)) = (!keys.is_empty()).then(|| KeyRing::parse(keys)) {
+        report.rule(&["store.cryptoKeys"], false, || error.to_string());
+    }
 }
 
 fn check_rotation(config: &Config, report: &mut Report) {
