@@ -5,13 +5,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use reqwest::{Method, Response, StatusCode, redirect};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, redirect};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -28,6 +28,8 @@ const LONGEST_MESSAGE: usize = 1000;
 /// What stands between an error's message and the details of the request that Taskcluster appends to it.
 const MESSAGE_END: &str = "\n\n---\n\n";
 const JSON: &str = "application/json";
+/// Carries the id of the story that a call is a part of.
+const TRACE_ID: &str = "x-taskcluster-trace-id";
 
 /// Who calls. `Debug` shows nothing but the client's name.
 #[derive(Clone)]
@@ -46,7 +48,8 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// How long and how often a call is tried. A call takes at most `timeout` for each attempt and 30 s for each pause.
+/// How long and how often a call is tried. A call takes at most `timeout` for each attempt and 30 s for each pause, and no
+/// longer than `total`.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// How long one attempt may take, from connecting to the last byte of the answer.
@@ -55,12 +58,16 @@ pub struct Limits {
     pub retries: u32,
     /// The pause before the second attempt; each one after is twice as long.
     pub base_delay: Duration,
+    /// How long all attempts and pauses may take together. The last attempt is cut off then, and none is made that would
+    /// begin later.
+    pub total: Duration,
 }
 
 impl Default for Limits {
     /// What Taskcluster's own clients use.
     fn default() -> Limits {
-        Limits { timeout: Duration::from_secs(30), retries: 5, base_delay: Duration::from_millis(100) }
+        let (timeout, base_delay) = (Duration::from_secs(30), Duration::from_millis(100));
+        Limits { timeout, retries: 5, base_delay, total: Duration::MAX }
     }
 }
 
@@ -170,7 +177,6 @@ impl Taskcluster {
         let http = reqwest::Client::builder()
             .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
-            .timeout(limits.timeout)
             .build()
             .map_err(|e| TaskclusterError::Unusable(format!("no HTTP client can be made: {}", chain(&e))))?;
         let identity = credentials.map(Identity::new).transpose()?;
@@ -189,18 +195,39 @@ impl Taskcluster {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Reply, TaskclusterError> {
+        self.call_traced(None, method, service, path, body).await
+    }
+
+    /// Makes the same call as [`Taskcluster::call`], as a part of the story that `trace` is the id of.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn call_traced(
+        &self,
+        trace: Option<&str>,
+        method: Method,
+        service: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Reply, TaskclusterError> {
         let url = self.url(service, path)?;
         let body = body.map(Value::to_string);
+        let begun = Instant::now();
+        let left = || self.limits.total.saturating_sub(begun.elapsed());
         let mut attempt = 0;
         loop {
-            let (error, retry_after) = match self.attempt(&method, service, &url, body.as_deref()).await {
+            let mut request = self.http.request(method.clone(), url.clone()).timeout(self.limits.timeout.min(left()));
+            if let Some(trace) = trace {
+                request = request.header(TRACE_ID, trace);
+            }
+            let (error, retry_after) = match self.attempt(request, &method, service, &url, body.as_deref()).await {
                 Ok(reply) => return Ok(reply),
                 Err(failure) => failure,
             };
-            if !error.is_transient() || attempt >= self.limits.retries {
+            let pause = pause(self.limits.base_delay, attempt, retry_after, rand::random());
+            if !error.is_transient() || attempt >= self.limits.retries || pause >= left() {
                 return Err(error);
             }
-            let pause = pause(self.limits.base_delay, attempt, retry_after, rand::random());
             tracing::debug!(%error, attempt, ?pause, "a call failed and is tried again");
             tokio::time::sleep(pause).await;
             attempt += 1;
@@ -216,15 +243,15 @@ impl Taskcluster {
             .ok_or_else(|| TaskclusterError::Unusable(format!("{path:?} can't be the path of a request")))
     }
 
-    /// One attempt; an error comes with the pause that the service asks for.
+    /// One attempt, signed if we have credentials; an error comes with the pause that the service asks for.
     async fn attempt(
         &self,
+        mut request: RequestBuilder,
         method: &Method,
         service: &str,
         url: &Url,
         body: Option<&str>,
     ) -> Result<Reply, (TaskclusterError, Option<Duration>)> {
-        let mut request = self.http.request(method.clone(), url.clone());
         if let Some(identity) = &self.identity {
             let payload = body.map(|body| (JSON, body.as_bytes()));
             request =
