@@ -1,8 +1,7 @@
 //! Where keys and scopes come from: [`Directory`], and the local list of clients and roles that is one.
 //!
-//! Taskcluster's auth service is none, because it never tells a key: it verifies whole requests. To ask it for what the
-//! local list doesn't know is a matter of [`Authenticator`](super::Authenticator), around what is decided with a
-//! `Directory`.
+//! Taskcluster's auth service is none, because it never tells a key: it verifies whole requests. For what the local list
+//! doesn't know, [`Authenticator`](super::Authenticator) asks it by [`remote`](super::remote).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -49,6 +48,9 @@ pub struct Client {
 
 /// Who the clients are, and what roles grant.
 pub trait Directory: Send + Sync {
+    /// Whether there is a client with this name, be it that it may not be used.
+    fn knows(&self, id: &str) -> bool;
+
     /// The client with this name, its scopes expanded, if it may be used at `now`. Otherwise why not, in the words that
     /// the caller is told.
     fn client(&self, id: &str, now: Timestamp) -> Result<&Client, String>;
@@ -76,6 +78,10 @@ impl LocalDirectory {
 }
 
 impl Directory for LocalDirectory {
+    fn knows(&self, id: &str) -> bool {
+        self.clients.contains_key(id)
+    }
+
     /// A name is looked up in a table. How long that takes depends on the name, which is no secret, and on no key.
     fn client(&self, id: &str, now: Timestamp) -> Result<&Client, String> {
         match self.clients.get(id) {

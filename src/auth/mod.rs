@@ -3,7 +3,8 @@
 //! * [`origin`]: which host and port a request was signed for, behind proxies.
 //! * [`hawk`]: the `Authorization` header or the bewit, its MAC and its time.
 //! * [`certificate`]: temporary credentials and `authorizedScopes`.
-//! * [`clients`]: where keys and scopes come from.
+//! * [`clients`]: where keys and scopes come from, where we have them ourselves.
+//! * [`remote`]: asking Taskcluster's auth service, which has the others.
 //! * [`roles`]: what `assume:<role>` brings with it.
 //! * [`scope`]: scopes, sets of them, and expressions over them.
 //!
@@ -22,12 +23,15 @@
 //! * An `ext` with characters that are not base64 can't be read; Taskcluster passes over them.
 //! * A forwarded source address that is no address is passed over, and a `Host` with a user, a query or a fragment is
 //!   refused; Taskcluster answers the first with an error of its own and cuts the second down to its host.
+//! * A `Host` that the auth service takes for no host name is an error of the caller's and told as such, and an auth service
+//!   that does not answer makes ours unavailable for the moment. Taskcluster's services fail internally at both.
 //! * Roles that grant each other are allowed as long as they come to an end; see [`roles::MOST_GRANTED`].
 
 pub mod certificate;
 pub mod clients;
 pub mod hawk;
 pub mod origin;
+pub mod remote;
 pub mod roles;
 pub mod scope;
 
@@ -42,6 +46,7 @@ use self::certificate::{Credentials, Ext};
 use self::clients::Directory;
 use self::hawk::Proof;
 use self::origin::Origin;
+use self::remote::{AuthService, Unanswered};
 use self::scope::Expression;
 use crate::clock::Timestamp;
 use crate::hawk::payload_hash;
@@ -69,7 +74,8 @@ pub struct SignedRequest<'a> {
 pub struct Caller {
     /// The client's name, as signed; `None` for a request without credentials.
     pub client_id: Option<String>,
-    /// The caller's scopes with all that roles grant, those of the role `anonymous` included.
+    /// The caller's scopes with all that roles grant, those of the role `anonymous` included. The auth service expands the
+    /// scopes of those it knows, and our own roles add nothing to them.
     pub scopes: Vec<String>,
     /// Until when the credentials are good; `None` for ever.
     pub expires: Option<Timestamp>,
@@ -92,6 +98,9 @@ pub enum Refusal {
     /// The client is not known, or may not be used.
     #[error("{0}")]
     Client(String),
+    /// What the auth service has against it, in its words.
+    #[error("{0}")]
+    Remote(String),
     /// The `ext` is wrong.
     #[error(transparent)]
     Ext(#[from] certificate::Error),
@@ -106,6 +115,17 @@ pub enum Refusal {
         /// The hash of what came.
         computed: String,
     },
+}
+
+/// Why it can't be told who made a request.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The request is not authenticated.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The auth service would have to tell, and doesn't.
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
 }
 
 /// A caller lacks scopes. The text is Taskcluster's, for the caller; it tells what is missing, not what the caller has.
@@ -140,27 +160,51 @@ impl fmt::Display for Insufficient {
 
 impl std::error::Error for Insufficient {}
 
-/// Tells callers by the clients and roles of a directory.
+/// Tells callers by the clients and roles of a directory, and may ask the auth service for all others.
 pub struct Authenticator {
     directory: Box<dyn Directory>,
+    service: Option<AuthService>,
 }
 
 impl Authenticator {
-    /// An authenticator for the clients of `directory`.
+    /// An authenticator for the clients of `directory` alone.
     pub fn new(directory: impl Directory + 'static) -> Authenticator {
-        Authenticator { directory: Box::new(directory) }
+        Authenticator { directory: Box::new(directory), service: None }
+    }
+
+    /// The same one, which asks `service` about every request that doesn't name a client of the directory.
+    pub fn asking(self, service: AuthService) -> Authenticator {
+        Authenticator { service: Some(service), ..self }
     }
 
     /// Who made this request at `now`, as a Taskcluster service finds out: a request with both a header and a bewit is
-    /// refused, anything else is validated.
-    pub fn authenticate(&self, request: &SignedRequest<'_>, now: Timestamp) -> Result<Caller, Refusal> {
+    /// refused, anything else is validated, here or by the auth service. `trace` is the id of the story that the request is
+    /// a part of.
+    pub async fn authenticate(
+        &self,
+        request: &SignedRequest<'_>,
+        trace: &str,
+        now: Timestamp,
+    ) -> Result<Caller, Failure> {
         let query = request.resource.split_once('?').map_or("", |(_, query)| query);
         let bewit =
             url::form_urlencoded::parse(query.as_bytes()).any(|(key, value)| key == "bewit" && !value.is_empty());
         if bewit && request.authorization.is_some_and(|header| !header.is_empty()) {
-            return Err(Refusal::TwoSchemes);
+            return Err(Refusal::TwoSchemes.into());
         }
-        self.validate(request, now)
+        match &self.service {
+            Some(service) if !self.is_ours_to_tell(request) => service.authenticate(request, trace).await,
+            _ => Ok(self.validate(request, now)?),
+        }
+    }
+
+    /// Whether the request names a client of the directory, or one that such a client issued a certificate for. That proves
+    /// nothing: it only chooses who checks the request, and both check all of it.
+    fn is_ours_to_tell(&self, request: &SignedRequest<'_>) -> bool {
+        let Ok(Some(proof)) = Proof::read(request) else { return false };
+        let ext = Ext::parse(proof.ext.as_deref()).ok();
+        let issuer = ext.as_ref().and_then(|ext| ext.issuer(&proof.id).ok().flatten());
+        self.directory.knows(issuer.unwrap_or(&proof.id))
     }
 
     /// Who made this request at `now`, as Taskcluster's auth service finds out when a service asks it: a bewit next to

@@ -83,7 +83,7 @@ async fn process(
         progress.payload = parse_json(&body, &mut progress.payload)?;
     }
     if let Some(scopes) = entry.scopes {
-        let caller = authenticate(app, parts, origin, &body, progress.now)?;
+        let caller = authenticate(app, parts, origin, &body, progress.now).await?;
         let caller = progress.caller.insert(caller);
         let required = required_scopes(scopes, &params);
         caller.require(&required).map_err(|insufficient| ApiError::insufficient_scopes(insufficient.to_string()))?;
@@ -104,7 +104,7 @@ async fn process(
 }
 
 /// Who signed the request, whose body is covered by the signature if its hash is.
-fn authenticate(
+async fn authenticate(
     app: &App,
     parts: &Parts,
     origin: Result<Origin, BadOrigin>,
@@ -120,10 +120,10 @@ fn authenticate(
         origin: &origin,
         authorization: parts.headers.get(header::AUTHORIZATION).map(|value| value.as_bytes()),
     };
-    let refused = |refusal: crate::auth::Refusal| ApiError::authentication_failed(refusal.to_string());
-    let caller = app.authenticator.authenticate(&signed, now).map_err(refused)?;
+    let trace = parts.extensions.get::<RequestIds>().map_or("", |ids| ids.trace.as_str());
+    let caller = app.authenticator.authenticate(&signed, trace, now).await?;
     let content_type = header_text(parts, header::CONTENT_TYPE).unwrap_or_default();
-    caller.verify_payload(content_type, body).map_err(refused)?;
+    caller.verify_payload(content_type, body)?;
     Ok(caller)
 }
 

@@ -3,6 +3,8 @@
 use axum::http::StatusCode;
 use uuid::Uuid;
 
+use crate::auth::remote::Unanswered;
+use crate::auth::{Failure, Refusal};
 use crate::broker::BrokerError;
 use crate::service::ServiceError;
 use crate::store::StoreError;
@@ -77,6 +79,13 @@ impl ApiError {
         ApiError { retry_after: Some(retry_after), ..error }
     }
 
+    /// The same, because of `error`, which goes to the log; the caller gets an incident's id with the message.
+    fn out_of_order(message: &str, error: &dyn std::error::Error) -> ApiError {
+        let incident = Uuid::new_v4();
+        tracing::warn!(r#type = "monitor.error", incidentId = %incident, "{}", chain(error));
+        ApiError::unavailable(format!("{message} Try again. (incidentId {incident})"), 5)
+    }
+
     /// Something is wrong on our side. The caller gets an incident's id, under which the log has the whole story.
     pub fn internal(error: &dyn std::error::Error) -> ApiError {
         let incident = Uuid::new_v4();
@@ -97,11 +106,7 @@ impl ApiError {
 
 impl From<ServiceError> for ApiError {
     fn from(error: ServiceError) -> ApiError {
-        let unavailable = |message: &str| {
-            let incident = Uuid::new_v4();
-            tracing::warn!(r#type = "monitor.error", incidentId = %incident, "{}", chain(&error));
-            ApiError::unavailable(format!("{message} Try again. (incidentId {incident})"), 5)
-        };
+        let unavailable = |message: &str| ApiError::out_of_order(message, &error);
         match &error {
             ServiceError::Store(StoreError::Unavailable(_)) => unavailable("The database does not answer."),
             ServiceError::Broker(BrokerError::Unavailable(_)) => {
@@ -115,6 +120,26 @@ impl From<ServiceError> for ApiError {
             | ServiceError::Broker(_)
             | ServiceError::Partly { .. }
             | ServiceError::StillThere(_) => ApiError::internal(&error),
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> ApiError {
+        ApiError::authentication_failed(refusal.to_string())
+    }
+}
+
+impl From<Failure> for ApiError {
+    fn from(failure: Failure) -> ApiError {
+        match failure {
+            Failure::Refused(refusal) => refusal.into(),
+            Failure::Unanswered(host @ Unanswered::Host) => ApiError::input(host.to_string()),
+            Failure::Unanswered(Unanswered::Service(error)) if error.is_transient() => {
+                let message = "Taskcluster's auth service does not answer, which is needed to check who is asking.";
+                ApiError::out_of_order(message, &error)
+            }
+            Failure::Unanswered(Unanswered::Service(error)) => ApiError::internal(&error),
         }
     }
 }
