@@ -14,11 +14,12 @@ use url::Url;
 
 use crate::auth::Authenticator;
 use crate::auth::clients::{AccessToken, Client, LocalDirectory};
+use crate::auth::remote::{self, AuthService};
 use crate::auth::roles::{Role, Roles};
 use crate::broker::Broker;
 use crate::broker::management::{ManagementApi, ManagementConfig};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, NotifyMethod};
+use crate::config::{AuthMode, Config, NotifyMethod};
 use crate::domain::expiry::ExpiryPolicy;
 use crate::domain::name::Names;
 use crate::domain::plan::Brakes;
@@ -155,11 +156,27 @@ fn expiry_policy(config: &Config) -> ExpiryPolicy {
     }
 }
 
-/// A client for the Taskcluster deployment of the configuration.
+/// A client for the Taskcluster deployment of the configuration, called at its root URL.
 ///
 /// # Errors
 /// What is wrong with the root URL or the credentials.
 pub fn taskcluster(config: &Config, clock: Arc<dyn Clock>) -> Result<Taskcluster> {
+    signing_taskcluster(config, root_url(config)?, clock)
+}
+
+fn root_url(config: &Config) -> Result<Url> {
+    Url::parse(&config.taskcluster.root_url).context("taskcluster.rootUrl")
+}
+
+/// Where we call one of the deployment's services: what stands before `/api/<service>`.
+fn root_of(service: &str, config: &Config) -> Result<Url> {
+    match config.taskcluster.kubernetes_dns {
+        true => Ok(Url::parse(&format!("http://taskcluster-{service}"))?),
+        false => root_url(config),
+    }
+}
+
+fn signing_taskcluster(config: &Config, root: Url, clock: Arc<dyn Clock>) -> Result<Taskcluster> {
     let taskcluster = &config.taskcluster;
     let certificate = taskcluster.certificate.expose();
     let credentials = Credentials {
@@ -167,7 +184,6 @@ pub fn taskcluster(config: &Config, clock: Arc<dyn Clock>) -> Result<Taskcluster
         access_token: taskcluster.access_token.expose().to_owned(),
         certificate: (!certificate.is_empty()).then(|| certificate.to_owned()),
     };
-    let root = Url::parse(&taskcluster.root_url).context("taskcluster.rootUrl")?;
     Ok(Taskcluster::new(root, Some(credentials), clock, Limits::default())?)
 }
 
@@ -176,11 +192,14 @@ fn notifier(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn Notifier>>
     Ok(match notify.method {
         NotifyMethod::Log => Arc::new(Log),
         NotifyMethod::Smtp => Arc::new(Smtp::new(notify.smtp_url.expose(), &notify.from, SMTP_TIMEOUT)?),
-        NotifyMethod::Taskcluster => Arc::new(NotifyService::new(Arc::new(taskcluster(config, clock)?))),
+        NotifyMethod::Taskcluster => {
+            let taskcluster = signing_taskcluster(config, root_of("notify", config)?, clock)?;
+            Arc::new(NotifyService::new(Arc::new(taskcluster)))
+        }
     })
 }
 
-fn authenticator(config: &Config) -> Result<Authenticator> {
+fn authenticator(config: &Config, clock: Arc<dyn Clock>) -> Result<Authenticator> {
     let client = |client: &crate::config::Client| Client {
         id: client.client_id.clone(),
         access_token: AccessToken::new(client.access_token.expose().to_owned()),
@@ -189,7 +208,13 @@ fn authenticator(config: &Config) -> Result<Authenticator> {
     };
     let role = |(id, scopes): (&String, &Vec<String>)| Role { id: id.clone(), scopes: scopes.clone() };
     let roles = Roles::new(config.auth.roles.iter().map(role).collect())?;
-    Ok(Authenticator::new(LocalDirectory::new(config.auth.clients.iter().map(client).collect(), roles)))
+    let local = Authenticator::new(LocalDirectory::new(config.auth.clients.iter().map(client).collect(), roles));
+    if config.auth.mode == AuthMode::Local {
+        return Ok(local);
+    }
+    let limits = remote::limits(config.auth.remote_timeout);
+    let taskcluster = Taskcluster::new(root_of("auth", config)?, None, clock, limits)?;
+    Ok(local.asking(AuthService::new(taskcluster)))
 }
 
 /// Everything that runs on one configuration.
@@ -269,7 +294,7 @@ impl Process {
             force_ssl: server.force_ssl,
             trust_proxy: server.trust_proxy,
         };
-        let authenticator = authenticator(&self.config)?;
+        let authenticator = authenticator(&self.config, self.clock.clone())?;
         let app =
             App::new(self.service.clone(), authenticator, self.clock.clone(), settings).map_err(anyhow::Error::msg)?;
         let address = SocketAddr::new(server.address, server.port);
@@ -380,4 +405,25 @@ fn stop_signal() -> Result<Stop> {
 /// Those of the database, and a schema that this program doesn't know.
 pub async fn migrate(config: &Config) -> Result<Vec<String>> {
     Ok(store::migrate(&database_url(config)?).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Needs;
+
+    #[test]
+    fn services_are_called_at_the_root_url_or_by_their_names_in_the_cluster() {
+        let root_of_auth = |variables: &[(&str, &str)]| {
+            let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string());
+            let config = Config::load(None, find, Needs::default()).unwrap();
+            root_of("auth", &config).map(|root| root.to_string()).ok()
+        };
+        let (root, in_cluster) =
+            (("TASKCLUSTER_ROOT_URL", "https://x/tc"), ("USE_KUBERNETES_DNS_SERVICE_DISCOVERY", "1"));
+        assert_eq!(root_of_auth(&[root]).as_deref(), Some("https://x/tc"));
+        assert_eq!(root_of_auth(&[root, in_cluster]).as_deref(), Some("http://taskcluster-auth/"));
+        assert_eq!(root_of_auth(&[in_cluster]).as_deref(), Some("http://taskcluster-auth/"));
+        assert_eq!(root_of_auth(&[]), None);
+    }
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use taskcluster_pulse::config::{Config, ConfigError, FILE, Needs, NotifyMethod, SECTIONS, Setting, example, listing};
+use taskcluster_pulse::config::{
+    AuthMode, Config, ConfigError, FILE, Needs, NotifyMethod, SECTIONS, Setting, example, listing,
+};
 
 const CLIENTS: &str = r#"[{"clientId": "static/a", "accessToken": "an-access-token-of-29-letters", "scopes": ["*"]}]"#;
 const KEYS: &str = r#"[{"id": "a", "algo": "aes-256", "key": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}]"#;
@@ -141,6 +143,8 @@ fn the_defaults_are_those_of_2018_where_there_were_any() {
     assert_eq!((config.monitor.alert_threshold, config.monitor.delete_threshold), (4000, 8000));
     assert_eq!((config.server.keep_alive_timeout, config.server.body_limit), (Duration::from_secs(90), 10 << 20));
     assert_eq!(config.notify.method, NotifyMethod::Log);
+    let rooted = loaded("", &[("TASKCLUSTER_ROOT_URL", "https://tc.example.com")]);
+    assert_eq!(rooted.auth.mode, AuthMode::Local, "a root URL alone opens nothing");
     // Those that depend on other settings.
     assert_eq!(config.rabbit.base_url, "https://rabbit.example.com");
     assert_eq!(config.app.amqp_hostname, "rabbit.example.com");
@@ -309,6 +313,17 @@ fn each_command_is_told_of_everything_it_lacks_and_of_nothing_else() {
     assert_eq!(lacks(&with(&[("NOTIFY_METHOD", "taskcluster")]), Needs::WORKER), calls);
     assert_eq!(lacks(&with(&[("NOTIFY_METHOD", "smtp")]), Needs::SERVE), ["NOTIFY_SMTP_URL", "NOTIFY_FROM"]);
     assert_eq!(lacks(&with(&[("NOTIFY_METHOD", "smtp")]), Needs::WEB), [""; 0]);
+
+    let in_cluster = ("USE_KUBERNETES_DNS_SERVICE_DISCOVERY", "false");
+    for mode in ["remote", "both"].map(|mode| ("AUTH_MODE", mode)) {
+        let without_clients = |extra: &[(&'static str, &'static str)]| [&NEEDED[..3], &[mode], extra].concat();
+        assert_eq!(lacks(&without_clients(&[]), Needs::SERVE), ["TASKCLUSTER_ROOT_URL"]);
+        assert_eq!(lacks(&without_clients(&[]), Needs::WORKER), [""; 0]);
+        assert_eq!(lacks(&without_clients(&[("TASKCLUSTER_ROOT_URL", "https://x")]), Needs::SERVE), [""; 0]);
+        assert_eq!(lacks(&without_clients(&[in_cluster]), Needs::SERVE), [""; 0]);
+    }
+    assert_eq!(lacks(&[in_cluster], Needs::CLAIM), calls, "a client calls us at the root URL");
+    assert_eq!(lacks(&with(&[in_cluster, ("NOTIFY_METHOD", "taskcluster")]), Needs::WORKER), calls[1..]);
     let wrong = [("RABBIT_USERNAME", "u"), ("RABBIT_PASSWORD", "p"), ("RABBIT_BASE_URL", "x")];
     assert_eq!(lacks(&wrong, Needs::WORKER), ["RABBIT_BASE_URL"], "what is wrong is not also missing");
 }
@@ -322,6 +337,10 @@ fn settings_must_fit_each_other() {
     assert_eq!(broken(&[("FORCE_SSL", "true")]), 1);
     assert_eq!(broken(&[("FORCE_SSL", "true"), ("TRUST_PROXY", "true")]), 0);
     assert_eq!(broken(&[("TASKCLUSTER_CERTIFICATE", "{}")]), 1);
+    assert_eq!(broken(&[("AUTH_MODE", "remote"), ("STATIC_CLIENTS", CLIENTS)]), 1, "these clients would be ignored");
+    assert_eq!(broken(&[("AUTH_MODE", "both"), ("STATIC_CLIENTS", CLIENTS)]), 0);
+    assert_eq!(broken(&[("AUTH_MODE", "both"), ("AUTH_REMOTE_TIMEOUT", "30 s")]), 1);
+    assert_eq!(broken(&[("AUTH_REMOTE_TIMEOUT", "30 s")]), 0, "nobody is asked");
     let rotation = |interval, timeout, every| {
         broken(&[
             ("NAMESPACE_ROTATION_INTERVAL", interval),

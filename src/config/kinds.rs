@@ -55,6 +55,17 @@ pub enum NotifyMethod {
     Smtp,
 }
 
+/// Who says who the callers are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthMode {
+    /// The local list of clients.
+    Local,
+    /// Taskcluster's auth service.
+    Remote,
+    /// The local list for its own clients, the auth service for everybody else.
+    Both,
+}
+
 /// Which events are logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Levels {
@@ -82,6 +93,17 @@ pub(super) const SWITCH: Kind<bool> = Kind {
         Value::Bool(on) => Ok(*on),
         Value::String(text) if text.eq_ignore_ascii_case("true") => Ok(true),
         Value::String(text) if text.eq_ignore_ascii_case("false") => Ok(false),
+        _ => Err(Wrong::Unexpected),
+    },
+};
+
+/// A switch as Taskcluster's services read `USE_KUBERNETES_DNS_SERVICE_DISCOVERY`: any text turns it on.
+pub(super) const PRESENCE: Kind<bool> = Kind {
+    expected: "any text for yes, nothing for no",
+    secret: false,
+    parse: |value| match value {
+        Value::Bool(on) => Ok(*on),
+        Value::String(text) => Ok(!text.is_empty()),
         _ => Err(Wrong::Unexpected),
     },
 };
@@ -159,6 +181,20 @@ pub(super) const METHOD: Kind<NotifyMethod> = Kind {
             "log" => Some(NotifyMethod::Log),
             "taskcluster" => Some(NotifyMethod::Taskcluster),
             "smtp" => Some(NotifyMethod::Smtp),
+            _ => None,
+        })
+    },
+};
+
+/// Who says who the callers are.
+pub(super) const AUTH_MODE: Kind<AuthMode> = Kind {
+    expected: "`local`, `remote` or `both`",
+    secret: false,
+    parse: |value| {
+        from_text(value, |text| match text {
+            "local" => Some(AuthMode::Local),
+            "remote" => Some(AuthMode::Remote),
+            "both" => Some(AuthMode::Both),
             _ => None,
         })
     },
@@ -318,6 +354,12 @@ mod tests {
     fn a_switch_is_true_or_false() {
         let values = [json!(true), json!("true"), json!("False"), json!("yes"), json!(1)];
         assert_eq!(read(&SWITCH, &values), [Some(true), Some(true), Some(false), None, None]);
+    }
+
+    #[test]
+    fn what_is_on_when_it_is_there_is_off_by_a_false_in_the_file_alone() {
+        let values = [json!("1"), json!("false"), json!(true), json!(false), json!(""), json!(1)];
+        assert_eq!(read(&PRESENCE, &values), [Some(true), Some(true), Some(true), Some(false), Some(false), None]);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use std::path::Path;
 use serde_json::Value;
 
 pub use clients::Client;
-pub use kinds::{Levels, LogFormat, NotifyMethod};
+pub use kinds::{AuthMode, Levels, LogFormat, NotifyMethod};
 pub use listing::{example, listing};
 pub use report::ConfigError;
 pub use rules::Needs;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use humantime::format_duration;
 use url::Url;
 
-use super::NotifyMethod;
 use super::report::Report;
 use super::settings::Config;
+use super::{AuthMode, NotifyMethod};
 use crate::secret::Secret;
 use crate::store::{DatabaseUrl, KeyRing};
 
@@ -76,6 +76,7 @@ pub(super) fn check(config: &Config, needs: Needs, report: &mut Report) {
             )
         },
     );
+    check_auth(config, report);
     report.rule(
         &["server.forceSSL", "server.trustProxy"],
         !config.server.force_ssl || config.server.trust_proxy,
@@ -89,6 +90,25 @@ pub(super) fn check(config: &Config, needs: Needs, report: &mut Report) {
         &["taskcluster.credentials.certificate", "taskcluster.credentials.clientId"],
         config.taskcluster.certificate.is_empty() || !config.taskcluster.client_id.is_empty(),
         || "the first is set, the second not; give all parts of temporary credentials, or none".to_owned(),
+    );
+}
+
+fn check_auth(config: &Config, report: &mut Report) {
+    let auth = &config.auth;
+    report.rule(&["auth.mode", "auth.clients"], auth.mode != AuthMode::Remote || auth.clients.is_empty(), || {
+        "the first is `remote`, so that the second is ignored; give `both` for the first, or no clients".to_owned()
+    });
+    let (remote, request) = (auth.remote_timeout, config.server.request_timeout);
+    report.rule(
+        &["auth.remoteTimeout", "server.requestTimeout"],
+        auth.mode == AuthMode::Local || remote < request,
+        || {
+            format!(
+                "the first is {}, the second {}; the auth service must be given up before the request is",
+                format_duration(remote),
+                format_duration(request)
+            )
+        },
     );
 }
 
@@ -141,10 +161,13 @@ fn check_needs(config: &Config, needs: Needs, report: &mut Report) {
     require("rabbit.username", needs.broker, !rabbit.username.is_empty());
     require("rabbit.password", needs.broker, !rabbit.password.is_empty());
     require("rabbit.baseUrl", needs.broker, !rabbit.base_url.is_empty());
-    require("auth.clients", needs.callers, !config.auth.clients.is_empty());
+    let local = config.auth.mode == AuthMode::Local;
+    require("auth.clients", needs.callers && local, !config.auth.clients.is_empty());
     let notified_by = |method| needs.notifier && notify.method == method;
     let calls = needs.taskcluster || notified_by(NotifyMethod::Taskcluster);
-    require("taskcluster.rootUrl", calls, !taskcluster.root_url.is_empty());
+    let calls_services = notified_by(NotifyMethod::Taskcluster) || needs.callers && !local;
+    let located = needs.taskcluster || calls_services && !taskcluster.kubernetes_dns;
+    require("taskcluster.rootUrl", located, !taskcluster.root_url.is_empty());
     require("taskcluster.credentials.clientId", calls, !taskcluster.client_id.is_empty());
     require("taskcluster.credentials.accessToken", calls, !taskcluster.access_token.is_empty());
     let mails = notified_by(NotifyMethod::Smtp);

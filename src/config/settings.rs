@@ -116,6 +116,10 @@ settings! {
     taskcluster: Taskcluster {
         /// The root URL of the deployment.
         root_url: String = HTTP_URL, "", "rootUrl", "TASKCLUSTER_ROOT_URL";
+        /// Whether we call other services of the deployment at `http://taskcluster-<service>`, their names inside its
+        /// Kubernetes cluster, and not at the root URL. As for Taskcluster's own services, any text in the environment means
+        /// yes, even `false`.
+        kubernetes_dns: bool = PRESENCE, "", "useKubernetesDnsServiceDiscovery", "USE_KUBERNETES_DNS_SERVICE_DISCOVERY";
         /// Our client id.
         client_id: String = TEXT, "", "credentials.clientId", "TASKCLUSTER_CLIENT_ID";
         /// Our access token.
@@ -154,8 +158,16 @@ settings! {
 
     /// Who may claim.
     auth: Auth {
+        /// Who says who a caller is. `local`: the list in `auth.clients`. `remote`: the auth service of the Taskcluster
+        /// deployment at `taskcluster.rootUrl`, with its clients and roles. `both`: the list for the clients that stand in
+        /// it, the auth service for everybody else, requests without credentials included. With `both`, what stands in the
+        /// list is served while the auth service is down, or waits for us to start. A root URL alone changes nothing here.
+        mode: AuthMode = AUTH_MODE, "local", "mode", "AUTH_MODE";
+        /// How long the auth service may take, up to five repeated attempts included, before a caller is told to come back
+        /// later. One attempt may take half of that.
+        remote_timeout: Duration = SPAN, "5 s", "remoteTimeout", "AUTH_REMOTE_TIMEOUT";
         /// The clients that may call, with what they may do: a scope `pulse:namespace:<namespace>` allows to claim it, and
-        /// one that ends in `*` whatever begins like it.
+        /// one that ends in `*` whatever begins like it. There need be none where `auth.mode` is not `local`.
         clients: Vec<Client> = CLIENTS, "[]", "clients", "STATIC_CLIENTS";
         /// What a scope `assume:<role>` of these clients stands for.
         roles: BTreeMap<String, Vec<String>> = ROLES, "{}", "roles", "AUTH_ROLES";
