@@ -24,6 +24,7 @@ use crate::domain::expiry::ExpiryPolicy;
 use crate::domain::name::Names;
 use crate::domain::plan::Brakes;
 use crate::domain::sweep::SweepPolicy;
+use crate::http::connection::Patience;
 use crate::http::server::{self, Connections};
 use crate::http::{self, App};
 use crate::notify::Notifier;
@@ -291,6 +292,7 @@ impl Process {
             root_url,
             body_limit: server.body_limit,
             body_timeout: server.body_timeout,
+            request_timeout: server.request_timeout,
             force_ssl: server.force_ssl,
             trust_proxy: server.trust_proxy,
         };
@@ -300,7 +302,9 @@ impl Process {
         let address = SocketAddr::new(server.address, server.port);
         let listener = TcpListener::bind(address).await.with_context(|| format!("can't listen at {address}"))?;
         tracing::info!("listening at http://{}", listener.local_addr()?);
-        let connections = Connections { keep_alive: server.keep_alive_timeout, drain: server.drain_timeout };
+        let patience =
+            Patience { idle: server.keep_alive_timeout, head: server.header_timeout, reply: server.body_timeout };
+        let connections = Connections { patience, drain: server.drain_timeout };
         let router = http::router(Arc::new(app));
         Ok(async move { server::serve(listener, router, connections, stopped(stop)).await })
     }

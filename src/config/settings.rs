@@ -184,13 +184,14 @@ settings! {
         force_ssl: bool = SWITCH, "false", "forceSSL", "FORCE_SSL";
         /// Whether a proxy in front of us sets `X-Forwarded-For` and `X-Forwarded-Proto`, and they can be believed.
         trust_proxy: bool = SWITCH, "false", "trustProxy", "TRUST_PROXY";
-        /// How long a client may take to send the head of a request.
+        /// How long a client may take to send the head of a request, once it began to.
         header_timeout: Duration = SPAN, "10 s", "headerTimeout", "SERVER_HEADER_TIMEOUT";
-        /// How long a client may take to send the body of a request.
+        /// How long a client may take to send the body of a request, and to take in each piece of a reply.
         body_timeout: Duration = SPAN, "10 s", "bodyTimeout", "SERVER_BODY_TIMEOUT";
-        /// How long a request may take in all, once it has been read.
-        request_timeout: Duration = SPAN, "30 s", "requestTimeout", "SERVER_REQUEST_TIMEOUT";
-        /// How long an idle connection is kept. It must be longer than the proxy keeps its own.
+        /// How long a client is let wait for a reply, once its request has been read. What it asked for goes on, and it
+        /// is told to ask again. Taskcluster's clients and Heroku give up after 30 s.
+        request_timeout: Duration = SPAN, "20 s", "requestTimeout", "SERVER_REQUEST_TIMEOUT";
+        /// How long a connection is kept on which no request comes. It must be longer than the proxy keeps its own.
         keep_alive_timeout: Duration = SPAN, "90 s", "keepAliveTimeout", "SERVER_KEEP_ALIVE_TIMEOUT";
         /// How long running requests may go on when the service is told to stop. Heroku kills it after 30 s.
         drain_timeout: Duration = SPAN, "25 s", "drainTimeout", "SERVER_DRAIN_TIMEOUT";

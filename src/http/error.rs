@@ -6,6 +6,7 @@ use uuid::Uuid;
 use crate::auth::remote::Unanswered;
 use crate::auth::{Failure, Refusal};
 use crate::broker::BrokerError;
+use crate::clock::Timestamp;
 use crate::service::ServiceError;
 use crate::store::StoreError;
 
@@ -64,7 +65,12 @@ impl ApiError {
 
     /// The body did not arrive in time.
     pub fn body_timeout() -> ApiError {
-        ApiError::new("InputError", StatusCode::REQUEST_TIMEOUT, "The request's body did not arrive in time.")
+        ApiError::new("RequestTimeout", StatusCode::REQUEST_TIMEOUT, "The request's body did not arrive in time.")
+    }
+
+    /// The body is encoded in a way that we don't read.
+    pub fn unsupported(message: impl Into<String>) -> ApiError {
+        ApiError::new("UnsupportedMediaType", StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
     }
 
     /// The body is too long.
@@ -95,7 +101,7 @@ impl ApiError {
     }
 
     /// The whole message, with what Taskcluster appends to it.
-    pub fn full_message(&self, method: &str, time: &str) -> String {
+    pub fn full_message(&self, method: &str, time: Timestamp) -> String {
         let ApiError { code, status, message, .. } = self;
         let status = status.as_u16();
         format!(

@@ -6,14 +6,12 @@ use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::App;
-use super::dispatch::Call;
 use super::error::ApiError;
-use super::routes::Reply;
+use super::routes::{Answer, Query};
 use crate::clock::Timestamp;
 use crate::domain::claim::ClaimRequest;
 use crate::domain::name::Name;
@@ -48,10 +46,10 @@ struct ClaimBody {
     contact: Option<String>,
 }
 
-pub(super) fn list(app: Arc<App>, call: Call) -> BoxFuture<'static, Reply> {
+pub(super) fn list(app: Arc<App>, query: Query) -> Answer {
     async move {
-        let limit = call.query.get("limit").map_or(PAGE, |text| page_size(text));
-        let after = call.query.get("continuationToken").map(|token| read_token(token)).transpose()?;
+        let limit = query.get("limit").map_or(PAGE, |text| page_size(text));
+        let after = query.get("continuationToken").map(|token| read_token(token)).transpose()?;
         // One more than is shown tells whether this is the last page.
         let mut found = app.service.list(after.as_deref(), limit + 1).await?;
         let more = found.len() > limit as usize;
@@ -87,9 +85,8 @@ fn read_token(token: &str) -> Result<String, ApiError> {
     columns.map(|[last]| last).ok_or_else(|| ApiError::input(message))
 }
 
-pub(super) fn get(app: Arc<App>, call: Call) -> BoxFuture<'static, Reply> {
+pub(super) fn get(app: Arc<App>, name: Name, _: Value) -> Answer {
     async move {
-        let name = namespace_of(&app, &call)?;
         let found = app.service.summary(&name).await?;
         let found = found.ok_or_else(|| ApiError::not_found("No such namespace"))?;
         Ok((StatusCode::OK, json!(NamespaceBody::from(found))))
@@ -97,11 +94,9 @@ pub(super) fn get(app: Arc<App>, call: Call) -> BoxFuture<'static, Reply> {
     .boxed()
 }
 
-pub(super) fn claim(app: Arc<App>, call: Call) -> BoxFuture<'static, Reply> {
+pub(super) fn claim(app: Arc<App>, name: Name, payload: Value) -> Answer {
     async move {
-        let name = namespace_of(&app, &call)?;
-        let ClaimBody { expires, contact } =
-            serde_json::from_value(call.payload).map_err(|e| ApiError::internal(&e))?;
+        let ClaimBody { expires, contact } = serde_json::from_value(payload).map_err(|e| ApiError::internal(&e))?;
         // The schema has checked the format already.
         let expires = expires.and_then(|text| Timestamp::parse(&text));
         let claimed = app.service.claim(&ClaimRequest { name, expires, contact }).await?;
@@ -110,21 +105,13 @@ pub(super) fn claim(app: Arc<App>, call: Call) -> BoxFuture<'static, Reply> {
     .boxed()
 }
 
-fn claim_body(of: &Claimed) -> serde_json::Value {
+fn claim_body(of: &Claimed) -> Value {
     json!({
         "namespace": of.name.as_str(),
         "created": of.created.to_string(),
         "expires": of.expires.to_string(),
         "connectionString": of.connection_string.as_str(),
         "reclaimAt": of.reclaim_at.to_string(),
-    })
-}
-
-fn namespace_of(app: &App, call: &Call) -> Result<Name, ApiError> {
-    let text = call.params.get("namespace").and_then(serde_json::Value::as_str).unwrap_or_default();
-    app.service.policy().names.namespace(text).map_err(|bad| {
-        let line = format!("URL parameter 'namespace' given  as '{text}' is not valid: {bad}");
-        ApiError::invalid_arguments(format!("Invalid URL patterns:\n{line}"))
     })
 }
 

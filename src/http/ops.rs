@@ -7,30 +7,28 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::dispatch::Call;
-use super::routes::Reply;
+use super::routes::{Answer, Query};
 use super::{App, json_response};
 
 /// How long a heartbeat waits for the store and for the broker.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-pub(super) fn ping(app: Arc<App>, _: Call) -> BoxFuture<'static, Reply> {
+pub(super) fn ping(app: Arc<App>, _: Query) -> Answer {
     let uptime = app.clock.now().since(app.started).as_secs_f64();
     async move { Ok((StatusCode::OK, json!({"alive": true, "uptime": uptime}))) }.boxed()
 }
 
-pub(super) fn lbheartbeat(_: Arc<App>, _: Call) -> BoxFuture<'static, Reply> {
+pub(super) fn lbheartbeat(_: Arc<App>, _: Query) -> Answer {
     async { Ok((StatusCode::OK, json!({}))) }.boxed()
 }
 
-pub(super) fn version(_: Arc<App>, _: Call) -> BoxFuture<'static, Reply> {
+pub(super) fn version(_: Arc<App>, _: Query) -> Answer {
     async { Ok((StatusCode::OK, version_object())) }.boxed()
 }
 
-pub(super) fn heartbeat(app: Arc<App>, _: Call) -> BoxFuture<'static, Reply> {
+pub(super) fn heartbeat(app: Arc<App>, _: Query) -> Answer {
     async move { Ok(check(&app).await) }.boxed()
 }
 

@@ -1,12 +1,14 @@
 //! The one table of endpoints. The router, `references/pulse/v1/api.json` and the order of checks are made from it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::{App, dispatch::Call, error::ApiError, namespaces, ops};
+use super::{App, error::ApiError, namespaces, ops};
+use crate::domain::name::Name;
 
 /// The HTTP method of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +30,24 @@ pub struct QueryRule {
     pub accepts: fn(&str) -> bool,
 }
 
+/// The parameters of a query, by their names.
+pub type Query = BTreeMap<String, String>;
+
 /// What a handler answers with.
 pub type Reply = Result<(StatusCode, Value), ApiError>;
+
+/// A handler at work.
+pub type Answer = BoxFuture<'static, Reply>;
+
+/// What answers an endpoint, once everything is checked.
+#[derive(Clone, Copy)]
+pub enum Handler {
+    /// Of an endpoint of the whole service, with the query.
+    Whole(fn(Arc<App>, Query) -> Answer),
+    /// Of an endpoint of the namespace in the path (`<namespace>`), with its name and the payload; that is `{}` where
+    /// there is none.
+    Namespace(fn(Arc<App>, Name, Value) -> Answer),
+}
 
 /// One endpoint.
 pub struct Entry {
@@ -57,7 +75,7 @@ pub struct Entry {
     /// What it does.
     pub description: &'static str,
     /// What answers it.
-    pub handler: fn(Arc<App>, Call) -> BoxFuture<'static, Reply>,
+    pub handler: Handler,
 }
 
 impl Entry {
@@ -112,7 +130,7 @@ pub static ROUTES: &[Entry] = &[
         category: "Monitoring",
         title: "Ping Server",
         description: "Respond without doing anything. It tells that the service is up.",
-        handler: ops::ping,
+        handler: Handler::Whole(ops::ping),
     },
     Entry {
         name: "lbheartbeat",
@@ -126,7 +144,7 @@ pub static ROUTES: &[Entry] = &[
         category: "Monitoring",
         title: "Load Balancer Heartbeat",
         description: "Respond without doing anything. It tells a load balancer that the service is up.",
-        handler: ops::lbheartbeat,
+        handler: Handler::Whole(ops::lbheartbeat),
     },
     Entry {
         name: "version",
@@ -140,7 +158,7 @@ pub static ROUTES: &[Entry] = &[
         category: "Monitoring",
         title: "Taskcluster Version",
         description: "Respond with the version of the service, as Dockerflow's version object.",
-        handler: ops::version,
+        handler: Handler::Whole(ops::version),
     },
     Entry {
         name: "listNamespaces",
@@ -156,7 +174,7 @@ pub static ROUTES: &[Entry] = &[
         description: "List the namespaces that exist, in the order of their names.\n\n\
                       At most 1000 are returned at a time, or `limit` where that is less. A reply with a \
                       `continuationToken` is not the last: pass that token to get what follows.",
-        handler: namespaces::list,
+        handler: Handler::Whole(namespaces::list),
     },
     Entry {
         name: "namespace",
@@ -170,7 +188,7 @@ pub static ROUTES: &[Entry] = &[
         category: "Namespaces",
         title: "Get a Namespace",
         description: "Get what anybody may know of one namespace; its credentials are not among that.",
-        handler: namespaces::get,
+        handler: Handler::Namespace(namespaces::get),
     },
     Entry {
         name: "claimNamespace",
@@ -190,7 +208,7 @@ pub static ROUTES: &[Entry] = &[
                       can be declared and used, and every namespace's exchanges can be bound to.\n\n\
                       A namespace that doesn't exist is made. Once it has expired, its queues and exchanges are \
                       deleted, so claim it again with a later `expires` as long as it is needed.",
-        handler: namespaces::claim,
+        handler: Handler::Namespace(namespaces::claim),
     },
     Entry {
         name: "heartbeat",
@@ -205,7 +223,7 @@ pub static ROUTES: &[Entry] = &[
         title: "Heartbeat",
         description: "Respond with 200 if the service can reach its database and RabbitMQ, and with 502 and the name of \
                       what fails if it can't.",
-        handler: ops::heartbeat,
+        handler: Handler::Whole(ops::heartbeat),
     },
 ];
 

@@ -1,0 +1,131 @@
+//! The body of a request: read within limits of size and time, and parsed where it is JSON.
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::{Value, json};
+
+use super::error::ApiError;
+use super::{Settings, header_text};
+
+/// Reads a body. One that says at once that it is too long is not even begun.
+///
+/// # Errors
+/// It is longer than allowed, takes too long, or ends early.
+pub(super) async fn read(body: Body, settings: &Settings) -> Result<Bytes, ApiError> {
+    let limit = settings.body_limit;
+    if usize::try_from(axum::body::HttpBody::size_hint(&body).lower()).map_or(true, |length| length > limit) {
+        return Err(ApiError::too_large(limit));
+    }
+    match tokio::time::timeout(settings.body_timeout, Limited::new(body, limit).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::too_large(limit)),
+        Ok(Err(_)) => Err(ApiError::malformed_payload("The request's body was cut off.")),
+        Err(_) => Err(ApiError::body_timeout()),
+    }
+}
+
+/// Whether the request says that its body is JSON. Other types that end in `+json` don't count (Taskcluster).
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = header_text(headers, header::CONTENT_TYPE).unwrap_or_default();
+    content_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+}
+
+/// Whether there is a body, be it an empty one.
+pub(super) fn is_framed(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+/// Parses a body into `payload`, which is left as it is where the body is empty. What can't be parsed is put there as
+/// text, to be shown to its sender.
+///
+/// # Errors
+/// It is not JSON, neither an object nor an array, or encoded in a way that we don't read.
+pub(super) fn parse(headers: &HeaderMap, body: &[u8], payload: &mut Value) -> Result<(), ApiError> {
+    let text = decode(headers, body)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    if text.is_empty() {
+        return Ok(());
+    }
+    *payload = serde_json::from_str(text).map_err(|error| {
+        *payload = json!(text);
+        ApiError::malformed_payload(format!("Failed to parse JSON: {error}"))
+    })?;
+    if !payload.is_object() && !payload.is_array() {
+        return Err(ApiError::malformed_payload("Failed to parse JSON: Must be an object or array"));
+    }
+    Ok(())
+}
+
+/// The text of a body. What is no UTF-8 in it is replaced, as Taskcluster does.
+fn decode(headers: &HeaderMap, body: &[u8]) -> Result<String, ApiError> {
+    let encoding = header_text(headers, header::CONTENT_ENCODING).unwrap_or("identity").trim();
+    if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
+        let message = format!("The content-encoding {encoding} is not supported: send the body as it is");
+        return Err(ApiError::unsupported(message));
+    }
+    let charset = charset(header_text(headers, header::CONTENT_TYPE).unwrap_or_default());
+    match charset.to_ascii_lowercase().as_str() {
+        "" | "utf-8" | "utf8" | "us-ascii" => Ok(String::from_utf8_lossy(body).into_owned()),
+        "iso-8859-1" | "latin1" => Ok(body.iter().copied().map(char::from).collect()),
+        _ => Err(ApiError::unsupported(format!("The charset {charset} is not supported: send the body as utf-8"))),
+    }
+}
+
+/// The `charset` of a content type; empty where it has none.
+fn charset(content_type: &str) -> &str {
+    let parameters = content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+    let mut charsets = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
+    charsets.next().map_or("", |(_, value)| value.trim().trim_matches('"'))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    /// What is made of this body, and what is shown of it.
+    fn parsed(content_type: &'static str, body: &[u8]) -> (Result<(), ApiError>, Value) {
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(content_type))]);
+        let mut payload = json!({});
+        let result = parse(&headers, body, &mut payload);
+        (result, payload)
+    }
+
+    #[test]
+    fn only_an_object_or_an_array_is_a_payload() {
+        let json = "application/json";
+        for (body, payload) in [
+            (&b""[..], json!({})),
+            ("\u{feff}".as_bytes(), json!({})),
+            (b"[1]", json!([1])),
+            ("\u{feff}{\"a\":1,\"a\":2}".as_bytes(), json!({"a": 2})),
+            (b"{\"a\":\"\xff\"}", json!({"a": "\u{fffd}"})),
+        ] {
+            assert_eq!(parsed(json, body), (Ok(()), payload));
+        }
+        for (body, shown, complaint) in [
+            (&b"\"x\""[..], json!("x"), "Failed to parse JSON: Must be an object or array"),
+            (b"{x", json!("{x"), "Failed to parse JSON: "),
+            (b"{} {}", json!("{} {}"), "Failed to parse JSON: "),
+        ] {
+            let (result, payload) = parsed(json, body);
+            let error = result.unwrap_err();
+            assert_eq!((error.code, payload), ("MalformedPayload", shown));
+            assert!(error.message.starts_with(complaint), "{}", error.message);
+        }
+        let deep = "[".repeat(100_000);
+        assert_eq!(parsed(json, deep.as_bytes()).0.unwrap_err().code, "MalformedPayload");
+    }
+
+    #[test]
+    fn a_body_is_read_in_the_charset_that_it_names() {
+        for content_type in ["application/json;charset=UTF-8", "application/json; a=b; Charset=\"utf-8\""] {
+            assert_eq!(parsed(content_type, "{\"a\":\"é\"}".as_bytes()), (Ok(()), json!({"a": "é"})), "{content_type}");
+        }
+        assert_eq!(parsed("application/json; charset=latin1", b"{\"a\":\"\xe9\"}"), (Ok(()), json!({"a": "é"})));
+        let error = parsed("application/json; charset=x-what", b"{}").0.unwrap_err();
+        assert_eq!((error.status.as_u16(), error.code), (415, "UnsupportedMediaType"));
+    }
+}

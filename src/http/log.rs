@@ -1,0 +1,93 @@
+//! One log line for each request: Taskcluster's `monitor.apiMethod` for those of the API, a plain one for the others.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode};
+use axum::response::Response;
+use serde_json::json;
+
+use super::routes::Entry;
+use crate::auth::Caller;
+
+/// The status that is logged where the caller hung up before there was one.
+const HUNG_UP: u16 = 499;
+
+/// What is known so far of an API request. It is logged when this is dropped: when the request is answered, and when its
+/// caller hangs up.
+pub(super) struct Record<'a> {
+    entry: &'a Entry,
+    parts: &'a Parts,
+    began: Instant,
+    /// Who sent it.
+    pub source_ip: IpAddr,
+    /// Who signed it.
+    pub caller: Option<Caller>,
+    /// Which of the scopes that it needs the caller has.
+    pub satisfying: Vec<String>,
+    /// The parameters of its query, once they are checked.
+    pub query: BTreeMap<String, String>,
+    /// How it was answered.
+    pub status: Option<StatusCode>,
+}
+
+impl<'a> Record<'a> {
+    /// Of a request that has just come from there.
+    pub fn begin(entry: &'a Entry, parts: &'a Parts, source_ip: IpAddr) -> Record<'a> {
+        let (caller, satisfying, query) = (None, Vec::new(), BTreeMap::new());
+        Record { entry, parts, began: Instant::now(), source_ip, caller, satisfying, query, status: None }
+    }
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        // The path as it is below the mount, and no query but what was checked: it may hold a bewit.
+        let (method, resource) = (&self.parts.method, self.parts.uri.path());
+        let status = self.status.map_or(HUNG_UP, |status| status.as_u16());
+        let caller = self.caller.as_ref();
+        tracing::info!(
+            r#type = "monitor.apiMethod",
+            v = 2,
+            name = self.entry.name,
+            apiVersion = "v1",
+            method = %method,
+            resource,
+            query = %json!(self.query),
+            statusCode = status,
+            duration = milliseconds(self.began),
+            public = self.entry.scopes.is_none(),
+            authenticated = caller.is_some_and(|caller| caller.client_id.is_some()),
+            clientId = caller.and_then(|caller| caller.client_id.as_deref()).unwrap_or_default(),
+            expires = caller.and_then(|caller| caller.expires).map(|expires| expires.to_string()),
+            satisfyingScopes = %json!(self.satisfying),
+            sourceIp = %self.source_ip,
+            "{method} {resource} {status}",
+        );
+    }
+}
+
+/// In the extensions of a response: its request is logged already.
+#[derive(Clone, Copy)]
+pub(super) struct Logged;
+
+/// Logs a request that is none of the API, unless it was logged.
+pub(super) fn other(method: &Method, path: &str, began: Instant, response: &Response) {
+    if response.extensions().get::<Logged>().is_none() {
+        let status = response.status().as_u16();
+        tracing::info!(
+            r#type = "monitor.request",
+            method = %method,
+            resource = path,
+            statusCode = status,
+            duration = milliseconds(began),
+            "{method} {path} {status}",
+        );
+    }
+}
+
+/// For how long, in milliseconds with their fractions, as Taskcluster logs it.
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
+}
