@@ -27,6 +27,7 @@ use taskcluster_pulse::auth::roles::{Role, Roles};
 use taskcluster_pulse::auth::{Authenticator, Caller, Failure, SignedRequest};
 use taskcluster_pulse::clock::{Clock, SystemClock, Timestamp};
 use taskcluster_pulse::hawk::{Artifacts, Kind, Signer, hmac_sha256, mac, payload_hash};
+use taskcluster_pulse::http::connection::Patience;
 use taskcluster_pulse::http::server::{self, Connections};
 use taskcluster_pulse::http::{self, App};
 use taskcluster_pulse::taskcluster::{Limits, Taskcluster};
@@ -283,6 +284,7 @@ impl Site {
             root_url: None,
             body_limit: 1 << 20,
             body_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
             force_ssl: false,
             trust_proxy,
         };
@@ -290,7 +292,9 @@ impl Site {
         let app = App::new(service, authenticator(root, limits), world.clock.clone(), settings).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let connections = Connections { keep_alive: Duration::from_secs(60), drain: Duration::ZERO };
+        let minute = Duration::from_secs(60);
+        let patience = Patience { idle: minute, head: minute, reply: minute };
+        let connections = Connections { patience, drain: Duration::ZERO };
         let router = http::router(Arc::new(app));
         tokio::spawn(server::serve(listener, router, connections, std::future::pending()));
         Site { address, _world: world }
