@@ -48,8 +48,8 @@ impl Service {
     /// of the broker, which is needed by a first claim only. Whatever the error, the next claim goes on from there.
     pub async fn claim(&self, asked: &ClaimRequest) -> Result<Claimed, ServiceError> {
         for _ in 0..ATTEMPTS {
-            let deadline = Deadline::after(self.policy.settle_budget, "a claim");
             let now = self.clock.now();
+            let deadline = Deadline::after(self.policy.settle_budget, now, "a claim");
             let Some(namespace) = self.prepare(asked, now).await? else { continue };
             let Some(namespace) = self.settle(namespace, deadline).await? else { continue };
             let Some(active) = &namespace.rotation.active else { continue };

@@ -51,7 +51,7 @@ impl Service {
 
     async fn sweep_now(&self, policy: &SweepPolicy, dry_run: bool, outcome: &mut Outcome) -> Result<(), ServiceError> {
         let seen = self.snapshot(true).await?;
-        let deadline = Deadline::after(self.policy.settle_budget, "a sweep");
+        let deadline = Deadline::after(self.policy.settle_budget, self.clock.now(), "a sweep");
         let plan = plan_sweep(&seen, self.clock.now(), policy);
         outcome.note(&plan);
         if dry_run {
@@ -85,7 +85,7 @@ impl Service {
     ) -> Result<(), ServiceError> {
         for _ in 0..EXPIRY_ROUNDS {
             let seen = self.snapshot(false).await?;
-            let deadline = Deadline::after(self.policy.settle_budget, "an expiry");
+            let deadline = Deadline::after(self.policy.settle_budget, self.clock.now(), "an expiry");
             let plan = plan_expiry(&seen, self.clock.now(), policy);
             outcome.note(&plan);
             if dry_run {
@@ -253,7 +253,7 @@ impl Service {
 
     async fn repair_user(&self, namespace: &Namespace, slot: Slot, deadline: Deadline) -> Result<bool, ServiceError> {
         let hash = namespace.rotation.password_of(slot).map_or_else(PasswordHash::blocked, |password| password.hash());
-        deadline.check()?;
+        deadline.check(self.clock.now())?;
         self.make_user(&namespace.name, slot, &hash).await?;
         Ok(true)
     }

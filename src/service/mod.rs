@@ -176,22 +176,24 @@ impl Service {
     }
 }
 
-/// A stretch of work that must not act on what it read once that is too old. It counts real time, in which a suspended
-/// process ages too.
+/// A stretch of work that must not act on what it read once that is too old. It counts by the monotonic clock, which
+/// nobody sets back, and by the calendar, which goes on while the machine is suspended; whichever is over first counts.
 #[derive(Clone, Copy)]
 struct Deadline {
     at: Instant,
+    on: Timestamp,
     work: &'static str,
 }
 
 impl Deadline {
-    fn after(budget: Duration, work: &'static str) -> Deadline {
-        Deadline { at: Instant::now() + budget, work }
+    /// Begins `budget` before its end; to be made before what the work acts on is read.
+    fn after(budget: Duration, now: Timestamp, work: &'static str) -> Deadline {
+        Deadline { at: Instant::now() + budget, on: now.plus(budget), work }
     }
 
     /// Fails once the time is over; to be asked before each step that can't be taken back.
-    fn check(self) -> Result<(), ServiceError> {
-        if Instant::now() < self.at { Ok(()) } else { Err(ServiceError::TooSlow(self.work)) }
+    fn check(self, now: Timestamp) -> Result<(), ServiceError> {
+        if Instant::now() < self.at && now < self.on { Ok(()) } else { Err(ServiceError::TooSlow(self.work)) }
     }
 }
 

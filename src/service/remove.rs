@@ -9,6 +9,7 @@ use futures::{FutureExt, StreamExt, stream};
 use super::maintain::{CLEANING_LEASE, notice, reserved};
 use super::{Deadline, IN_FLIGHT, Service, ServiceError};
 use crate::broker::BrokerError;
+use crate::clock::Clock;
 use crate::domain::alert::{Alert, Level};
 use crate::domain::namespace::Namespace;
 use crate::domain::notice::Event;
@@ -111,11 +112,11 @@ impl Service {
         remains: &Remains,
         reason: &str,
     ) -> Result<bool, ServiceError> {
-        let deadline = Deadline::after(CLEANING_LEASE / 2, "a clean-up");
+        let deadline = Deadline::after(CLEANING_LEASE / 2, self.clock.now(), "a clean-up");
         let Remains { users, connections, queues, exchanges } = remains;
         // Users first: without them nobody makes anew what is being removed. Their connections would be closed with them;
         // closed before, they are told why.
-        let gone = each(users, deadline, |user| {
+        let gone = each(users, deadline, &*self.clock, |user| {
             async move {
                 self.broker.close_connections_of(user, reason).await?;
                 Ok(self.broker.delete_user(user).await?)
@@ -123,13 +124,13 @@ impl Service {
             .boxed()
         });
         let mut failures = gone.await;
-        let gone = each(connections, deadline, |connection| {
+        let gone = each(connections, deadline, &*self.clock, |connection| {
             async move { Ok(self.broker.close_connection(connection, reason).await?) }.boxed()
         });
         failures.extend(gone.await);
-        let gone = each(queues, deadline, |queue| self.remove_queue(queue, reason).boxed());
+        let gone = each(queues, deadline, &*self.clock, |queue| self.remove_queue(queue, reason).boxed());
         failures.extend(gone.await);
-        let gone = each(exchanges, deadline, |exchange| {
+        let gone = each(exchanges, deadline, &*self.clock, |exchange| {
             async move { Ok(self.broker.delete_exchange(exchange).await?) }.boxed()
         });
         failures.extend(gone.await);
@@ -143,17 +144,18 @@ impl Service {
     }
 }
 
-/// Removes many things, some at a time, and gives back what went wrong.
+/// Removes many things, some at a time and none after the deadline, and gives back what went wrong.
 async fn each<'a>(
     things: &'a [String],
     deadline: Deadline,
+    clock: &'a dyn Clock,
     remove: impl Fn(&'a str) -> BoxFuture<'a, Result<(), ServiceError>>,
 ) -> Vec<ServiceError> {
     let mut removals = Vec::with_capacity(things.len());
     for thing in things {
         let removed = remove(thing);
         removals.push(async move {
-            deadline.check()?;
+            deadline.check(clock.now())?;
             removed.await
         });
     }

@@ -53,8 +53,8 @@ impl Service {
     /// Takes one batch through all three steps. `false` where there was none, or where the broker is down, so that going on
     /// would only begin what can't be finished.
     async fn rotate_batch(&self, outcome: &mut Outcome) -> Result<bool, ServiceError> {
-        let deadline = Deadline::after(self.policy.settle_budget, "a rotation");
         let now = self.clock.now();
+        let deadline = Deadline::after(self.policy.settle_budget, now, "a rotation");
         let due = self.due(now, BATCH).await?;
         if due.is_empty() {
             return Ok(false);

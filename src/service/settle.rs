@@ -37,7 +37,7 @@ impl Service {
         let Some(pending) = &namespace.rotation.pending else { return Ok(()) };
         let slot = pending.credentials.slot;
         let hash = pending.credentials.password.hash();
-        deadline.check()?;
+        deadline.check(self.clock.now())?;
         if namespace.rotation.active.is_none() {
             let blocked = PasswordHash::blocked();
             let standby = self.make_user(&namespace.name, slot.other(), &blocked);
