@@ -27,7 +27,8 @@ pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(4 * 3600);
 pub enum Claim {
     /// Nobody has claimed this name: insert this record.
     Create(Namespace),
-    /// Something of it changes, or it comes back from the dead: write this record over the one that was found.
+    /// Something of it changes or is just changing, or it comes back from the dead: write this record over the one that was
+    /// found.
     Change(Namespace),
     /// It stands as asked for.
     Keep,
@@ -51,7 +52,10 @@ pub fn decide_claim(
                 contact: asked.contact.clone().unwrap_or_else(|| namespace.contact.clone()),
                 ..namespace.clone()
             };
-            if claimed == *namespace { Claim::Keep } else { Claim::Change(claimed) }
+            // While the next password is being put in force, the record is written even so: whoever promotes that password
+            // with a time read before this claim loses then, and reads the time again. See `Rotation::settle`.
+            let switching = namespace.rotation.active.is_some() && namespace.rotation.pending.is_some();
+            if claimed == *namespace && !switching { Claim::Keep } else { Claim::Change(claimed) }
         }
         Some(Namespace { gone: Some(gone), .. }) if gone.cleaning_until.is_some_and(|until| until > now) => {
             Claim::Wait(gone.cleaning_until.unwrap_or(now))
@@ -111,6 +115,16 @@ mod tests {
         assert_eq!(decide(&found, &asked(None, None), 100), Claim::Keep);
         let Claim::Change(longer) = decide(&known(), &asked(None, None), 100) else { panic!() };
         assert_eq!((longer.expires, longer.contact.as_str()), (at(14_500), "a@a.com"));
+    }
+
+    #[test]
+    fn a_claim_during_a_switch_writes_the_record_so_that_an_older_promotion_is_lost() {
+        let settled = known().rotation.settle(at(0), Duration::from_secs(3600));
+        let quiet = Namespace { expires: at(90_000), rotation: settled, ..known() };
+        assert_eq!(decide(&quiet, &asked(None, None), 100), Claim::Keep);
+        let rotation = quiet.rotation.begin(Password::random(), at(3600));
+        let switching = Namespace { rotation, ..quiet };
+        assert_eq!(decide(&switching, &asked(None, None), 3700), Claim::Change(switching.clone()));
     }
 
     #[test]
