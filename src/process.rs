@@ -120,6 +120,7 @@ fn policy(config: &Config) -> Policy {
             suffix: app.connection_string_suffix.clone(),
         },
         rotation_interval: app.namespace_rotation_interval,
+        expiration_delay: app.namespaces_expiration_delay,
         settle_budget: settle_budget(config),
     }
 }

@@ -1,5 +1,7 @@
 //! A namespace as the store keeps it.
 
+use std::time::Duration;
+
 use crate::clock::Timestamp;
 use crate::domain::name::Name;
 use crate::domain::rotation::Rotation;
@@ -51,6 +53,16 @@ pub struct Namespace {
     pub version: Version,
 }
 
+impl Namespace {
+    /// Until when a claim that returns the active password at `now` may rely on it: until it is rotated away, or the
+    /// namespace is taken, `delay` after it expires. Whoever asks for a date so far in the past asks for its end at any
+    /// moment, and is told what would hold without that.
+    pub fn reclaim_at(&self, now: Timestamp, delay: Duration) -> Timestamp {
+        let (rotated, taken) = (self.rotation.reclaim_at(now), self.expires.plus(delay));
+        if taken > now { rotated.min(taken) } else { rotated }
+    }
+}
+
 /// What a tombstone says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone {
@@ -59,4 +71,33 @@ pub struct Gone {
     /// Until when the process that is cleaning up has the tombstone for itself. A claim may revive the namespace
     /// only outside that time, so that no clean-up removes what the revival makes.
     pub cleaning_until: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Password;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000)
+    }
+
+    #[test]
+    fn nothing_is_promised_beyond_the_end_of_the_namespace() {
+        let (hour, delay) = (Duration::from_secs(3600), Duration::from_secs(600));
+        let expiring = |expires| Namespace {
+            name: Name::from_stored("taskcluster-x".into()),
+            contact: String::new(),
+            created: at(0),
+            expires: at(expires),
+            rotation: Rotation::first(Password::random(), at(0)).settle(at(0), hour),
+            gone: None,
+            warned: None,
+            version: Version(1),
+        };
+        assert_eq!(expiring(100_000).reclaim_at(at(10), delay), at(5400));
+        assert_eq!(expiring(3600).reclaim_at(at(10), delay), at(4200));
+        assert_eq!(expiring(10).reclaim_at(at(10), delay), at(610));
+        assert_eq!(expiring(-600).reclaim_at(at(10), delay), at(5400), "it is to end at any moment");
+    }
 }

@@ -53,9 +53,14 @@ impl Service {
             let Some(namespace) = self.prepare(asked, now).await? else { continue };
             let Some(namespace) = self.settle(namespace, deadline).await? else { continue };
             let Some(active) = &namespace.rotation.active else { continue };
+            let reclaim_at = namespace.reclaim_at(now, self.policy.expiration_delay);
+            if reclaim_at <= self.clock.now() {
+                // This process stood still since it read the record, which is outdated.
+                continue;
+            }
             return Ok(Claimed {
                 connection_string: self.connection_string(&namespace.name, active),
-                reclaim_at: namespace.rotation.reclaim_at(now),
+                reclaim_at,
                 created: namespace.created,
                 expires: namespace.expires,
                 name: namespace.name,

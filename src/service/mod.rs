@@ -117,6 +117,8 @@ pub struct Policy {
     pub connection: ConnectionTemplate,
     /// How long a password is active before the next one is.
     pub rotation_interval: Duration,
+    /// How long after its date a namespace is taken, as in [`ExpiryPolicy`](crate::domain::expiry::ExpiryPolicy).
+    pub expiration_delay: Duration,
     /// How long putting one password in force may take, from reading the record to telling the broker. A process that
     /// stood still for longer gives up, because by then another may have finished the job and gone on to the next. Also
     /// how long a pending password is left to the process that chose it.

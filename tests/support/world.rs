@@ -123,6 +123,7 @@ impl World {
             names: Names::new("taskcluster-", prefix),
             connection,
             rotation_interval: HOUR,
+            expiration_delay: HOUR,
             settle_budget: Duration::from_secs(30),
         };
         let url = database_url(&database);
