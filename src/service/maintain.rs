@@ -50,9 +50,13 @@ impl Service {
     }
 
     async fn sweep_now(&self, policy: &SweepPolicy, dry_run: bool, outcome: &mut Outcome) -> Result<(), ServiceError> {
-        let seen = self.snapshot(true).await?;
-        let deadline = Deadline::after(self.policy.settle_budget, self.clock.now(), "a sweep");
-        let plan = plan_sweep(&seen, self.clock.now(), policy);
+        let inventory = self.inventory().await?;
+        // Both count from before the store is read, so that no stand-still makes what was read there seem fresh.
+        let now = self.clock.now();
+        let deadline = Deadline::after(self.policy.settle_budget, now, "a sweep");
+        let (namespaces, alerts) = (self.store.namespaces(Select::All).await?, self.store.alerts().await?);
+        let seen = Snapshot { inventory, namespaces, alerts };
+        let plan = plan_sweep(&seen, now, policy);
         outcome.note(&plan);
         if dry_run {
             outcome.plan = Some(plan.actions.iter().map(Step::from).collect());
@@ -84,9 +88,12 @@ impl Service {
         outcome: &mut Outcome,
     ) -> Result<(), ServiceError> {
         for _ in 0..EXPIRY_ROUNDS {
-            let seen = self.snapshot(false).await?;
-            let deadline = Deadline::after(self.policy.settle_budget, self.clock.now(), "an expiry");
-            let plan = plan_expiry(&seen, self.clock.now(), policy);
+            let now = self.clock.now();
+            let deadline = Deadline::after(self.policy.settle_budget, now, "an expiry");
+            let inventory = self.inventory().await?;
+            let namespaces = self.store.namespaces(Select::All).await?;
+            let seen = Snapshot { inventory, namespaces, alerts: Vec::new() };
+            let plan = plan_expiry(&seen, now, policy);
             outcome.note(&plan);
             if dry_run {
                 outcome.plan = Some(plan.actions.iter().map(Step::from).collect());
@@ -122,8 +129,8 @@ impl Service {
         Ok(())
     }
 
-    /// The broker first, then the store.
-    async fn snapshot(&self, alerts: bool) -> Result<Snapshot, ServiceError> {
+    /// What the broker holds; to be read before the store is.
+    async fn inventory(&self) -> Result<Inventory, ServiceError> {
         let broker = &self.broker;
         // A node that is starting answers with lists that are too short. One whose virtual host runs has recovered it.
         broker.ping().await?;
@@ -134,10 +141,7 @@ impl Service {
             broker.exchanges(),
             broker.connections()
         )?;
-        let inventory = Inventory { users, permissions, queues, exchanges, connections };
-        let namespaces = self.store.namespaces(Select::All).await?;
-        let alerts = if alerts { self.store.alerts().await? } else { Vec::new() };
-        Ok(Snapshot { inventory, namespaces, alerts })
+        Ok(Inventory { users, permissions, queues, exchanges, connections })
     }
 
     /// Carries out a plan: what has to be stored in one write, then what has to be done at the broker.
