@@ -15,7 +15,7 @@ use crate::clock::Timestamp;
 use crate::domain::expiry::{ExpiryPolicy, plan_expiry};
 use crate::domain::inventory::Inventory;
 use crate::domain::name::{Name, Slot};
-use crate::domain::namespace::{Gone, Namespace};
+use crate::domain::namespace::Namespace;
 use crate::domain::notice::{Event, Notice};
 use crate::domain::plan::{Action, Plan, Planned};
 use crate::domain::sweep::{Snapshot, SweepPolicy, plan_sweep};
@@ -25,9 +25,6 @@ use crate::store::{Change, Record, Select, Write};
 
 /// How long one process has a task to itself.
 const TASK_LEASE: Duration = Duration::from_secs(300);
-
-/// How long one process has a tombstone to itself while it cleans up.
-pub(super) const CLEANING_LEASE: Duration = Duration::from_secs(120);
 
 /// How often one expiry run looks again at what its own removals left.
 const EXPIRY_ROUNDS: usize = 3;
@@ -165,7 +162,7 @@ impl Service {
         for (planned, written) in planned.into_iter().zip(self.store.write(&changes).await?) {
             match (written, &planned.action) {
                 (Write::Lost, _) => tracing::debug!("{} was changed by another process", planned.action),
-                (Write::Done, Action::DeleteQueue(_) | Action::Clean(..)) => tasks.push(planned),
+                (Write::Done, Action::DeleteQueue(_)) => tasks.push(planned),
                 (Write::Done, Action::Remember(_) | Action::Forget(_, None)) => {}
                 (Write::Done, _) => outcome.done(&Step::from(&planned)),
             }
@@ -207,16 +204,14 @@ impl Service {
                 (Record::Namespace(namespace.clone()), Some((&namespace.name, event)))
             }
             Action::BuryOrphan(tombstone) => (Record::Namespace(tombstone.clone()), None),
-            Action::Clean(tombstone, _) => {
-                (Record::Namespace(reserved(tombstone, Some(now.plus(CLEANING_LEASE)))), None)
-            }
             Action::ForgetNamespace(tombstone) => {
                 (Record::RemoveNamespace(tombstone.name.clone(), tombstone.version), None)
             }
             Action::RepairUser(..)
             | Action::RepairPermissions(..)
             | Action::LookFor(_)
-            | Action::CloseConnection { .. } => return None,
+            | Action::CloseConnection { .. }
+            | Action::Clean(..) => return None,
         };
         let told = event.and_then(|(name, event)| notice(namespaces.get(name).copied(), event, now));
         Some(Change { record, notices: told.into_iter().collect() })
@@ -273,12 +268,6 @@ struct Turn {
 struct Limits {
     deadline: Deadline,
     delete_threshold: u64,
-}
-
-/// The tombstone as the one that cleans up stores it.
-pub(super) fn reserved(tombstone: &Namespace, cleaning_until: Option<Timestamp>) -> Namespace {
-    let gone = tombstone.gone.map(|gone| Gone { cleaning_until, ..gone });
-    Namespace { gone, ..tombstone.clone() }
 }
 
 /// The message to a namespace's contact, if it has one.

@@ -6,12 +6,12 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 
-use super::maintain::{CLEANING_LEASE, notice, reserved};
+use super::maintain::notice;
 use super::{Deadline, IN_FLIGHT, Service, ServiceError};
 use crate::broker::BrokerError;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::domain::alert::{Alert, Level};
-use crate::domain::namespace::Namespace;
+use crate::domain::namespace::{Gone, Namespace};
 use crate::domain::notice::Event;
 use crate::domain::plan::Remains;
 use crate::store::{Change, Record};
@@ -19,6 +19,9 @@ use crate::store::{Change, Record};
 /// How often, and after how long, we look whether a queue is gone whose connection was closed.
 const LOOKS: usize = 20;
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long one process has a tombstone to itself while it cleans up. It begins no removal in the second half of that.
+const CLEANING_LEASE: Duration = Duration::from_secs(120);
 
 impl Service {
     /// Forgets a queue that is really gone, and tells of it if we were deleting it.
@@ -104,22 +107,26 @@ impl Service {
         Err(ServiceError::StillThere(queue.to_owned()))
     }
 
-    /// Deletes what is left of a namespace that is gone. `tombstone` is its record as it was before it was reserved for this
-    /// clean-up.
+    /// Deletes what is left of a namespace that is gone. `false` where it was revived, or another process is at it. It is
+    /// reserved for that time, which begins only here: nothing is removed by a reservation that others no longer heed.
     pub(super) async fn clean(
         &self,
         tombstone: &Namespace,
         remains: &Remains,
         reason: &str,
     ) -> Result<bool, ServiceError> {
-        let deadline = Deadline::after(CLEANING_LEASE / 2, self.clock.now(), "a clean-up");
+        let now = self.clock.now();
+        let deadline = Deadline::after(CLEANING_LEASE / 2, now, "a clean-up");
+        let reserved = reserve(tombstone, Some(now.plus(CLEANING_LEASE)));
+        let Some(tombstone) = self.replace(reserved).await? else { return Ok(false) };
         let Remains { users, connections, queues, exchanges } = remains;
         // Users first: without them nobody makes anew what is being removed. Their connections would be closed with them;
         // closed before, they are told why.
         let gone = each(users, deadline, &*self.clock, |user| {
             async move {
-                self.broker.close_connections_of(user, reason).await?;
-                Ok(self.broker.delete_user(user).await?)
+                let told = self.broker.close_connections_of(user, reason).await;
+                self.broker.delete_user(user).await?;
+                Ok(told?)
             }
             .boxed()
         });
@@ -135,13 +142,18 @@ impl Service {
         });
         failures.extend(gone.await);
         let failed = failures.len();
-        let stored = Namespace { version: tombstone.version.next(), ..reserved(tombstone, None) };
-        self.replace(stored).await?;
+        self.replace(reserve(&tombstone, None)).await?;
         match failures.into_iter().next() {
             Some(first) => Err(ServiceError::Partly { failed, of: remains.count(), first: Box::new(first) }),
             None => Ok(true),
         }
     }
+}
+
+/// The tombstone, to be left to one process until then.
+fn reserve(tombstone: &Namespace, cleaning_until: Option<Timestamp>) -> Namespace {
+    let gone = tombstone.gone.map(|gone| Gone { cleaning_until, ..gone });
+    Namespace { gone, ..tombstone.clone() }
 }
 
 /// Removes many things, some at a time and none after the deadline, and gives back what went wrong.
