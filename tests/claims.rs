@@ -201,6 +201,20 @@ async fn a_rotation_that_fails_half_way_breaks_nothing_and_is_finished_later() {
     }
 }
 
+/// The user is made, its permissions are not, and the run that goes on from there finds the user there.
+#[tokio::test]
+async fn a_user_that_a_failed_rotation_made_anew_gets_its_permissions_from_the_next() {
+    let world = impatient_world().await;
+    world.claim("taskcluster-a").await.unwrap();
+    world.fake().restart_empty();
+    world.clock.advance(HOUR);
+    world.fake().fault(Fault::new(Failure::Status(503)).on("PUT", "/permissions/").times(1));
+    assert_eq!(world.service().rotate(false).await.unwrap().failed, 1);
+    world.clock.advance(world.policy.settle_budget);
+    assert_eq!(world.service().rotate(false).await.unwrap().changed, 1);
+    assert!(world.logs_in(&world.claim("taskcluster-a").await.unwrap().connection_string).await);
+}
+
 /// The broker forgot its users: a rotation makes the user anew, and must give it its permissions too.
 #[tokio::test]
 async fn a_rotation_after_the_broker_lost_everything_still_logs_in() {

@@ -60,10 +60,12 @@ impl Service {
             return Ok(false);
         }
         outcome.seen += due.len();
+        let taken_over: Vec<bool> = due.iter().map(|namespace| namespace.rotation.pending.is_some()).collect();
         let begun = self.replace_all(due.into_iter().map(|namespace| begin(namespace, now)).collect()).await?;
-        let told: Vec<_> = stream::iter(begun.into_iter().filter_map(Result::ok))
-            .map(|namespace| async {
-                let told = self.tell_broker(&namespace, deadline).await;
+        let begun = begun.into_iter().zip(taken_over);
+        let told: Vec<_> = stream::iter(begun.filter_map(|(begun, taken_over)| Some((begun.ok()?, taken_over))))
+            .map(|(namespace, taken_over)| async move {
+                let told = self.tell_broker(&namespace, taken_over, deadline).await;
                 (namespace, told)
             })
             .buffer_unordered(IN_FLIGHT)

@@ -27,13 +27,19 @@ impl Service {
         if namespace.rotation.active.is_some() {
             return Ok(Some(namespace));
         }
-        self.tell_broker(&namespace, deadline).await?;
+        self.tell_broker(&namespace, true, deadline).await?;
         self.promote(namespace).await
     }
 
-    /// Step 2: gives the pending password to the broker. Where nothing is active, this makes both users; so it does
-    /// where the broker turns out not to have known the user.
-    pub(super) async fn tell_broker(&self, namespace: &Namespace, deadline: Deadline) -> Result<(), ServiceError> {
+    /// Step 2: gives the pending password to the broker. Where nothing is active, this makes both users. The user gets its
+    /// permissions too where the broker turns out not to have known it, or where the password was `taken_over`: whoever
+    /// told the broker of it before may have made the user and got no further.
+    pub(super) async fn tell_broker(
+        &self,
+        namespace: &Namespace,
+        taken_over: bool,
+        deadline: Deadline,
+    ) -> Result<(), ServiceError> {
         let Some(pending) = &namespace.rotation.pending else { return Ok(()) };
         let slot = pending.credentials.slot;
         let hash = pending.credentials.password.hash();
@@ -47,7 +53,7 @@ impl Service {
             return Ok(());
         }
         let user = self.policy.names.user(&namespace.name, slot);
-        if self.broker.put_user(&user, &hash).await? == Put::PerhapsNew {
+        if self.broker.put_user(&user, &hash).await? == Put::PerhapsNew || taken_over {
             self.broker.put_permissions(&user, &self.policy.names.permissions(&namespace.name)).await?;
         }
         Ok(())
