@@ -50,8 +50,8 @@ impl Service {
         Ok(self.store.namespaces(Select::Due { now, abandoned, limit }).await?)
     }
 
-    /// Takes one batch through all three steps. `false` where there was none, or where the broker is down, so that going on
-    /// would only begin what can't be finished.
+    /// Takes one batch through all three steps. `false` where there was none, or where the broker did nothing for any, so
+    /// that going on would only begin what can't be finished.
     async fn rotate_batch(&self, outcome: &mut Outcome) -> Result<bool, ServiceError> {
         let now = self.clock.now();
         let deadline = Deadline::after(self.policy.settle_budget, now, "a rotation");
@@ -80,7 +80,7 @@ impl Service {
                     ready.push(namespace);
                 }
                 Err(error) => {
-                    broker_is_up |= !matches!(error, ServiceError::Broker(BrokerError::Unavailable(_)));
+                    broker_is_up |= matches!(error, ServiceError::Broker(BrokerError::Refused(_)));
                     outcome.fail(&step(&namespace), &error);
                 }
             }
