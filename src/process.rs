@@ -154,6 +154,7 @@ fn expiry_policy(config: &Config) -> ExpiryPolicy {
         delay: config.app.namespaces_expiration_delay,
         warning: monitor.expiry_warning,
         orphans_after: monitor.delete_orphans.then_some(monitor.orphan_grace),
+        margin: settle_budget(config),
         brakes: brakes(config),
     }
 }

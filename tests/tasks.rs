@@ -215,6 +215,8 @@ async fn an_expired_namespace_leaves_nothing_behind(world: World) {
     let ours: Vec<_> = exchanges.iter().filter(|exchange| exchange.starts_with("exchange/")).collect();
     assert_eq!(ours, ["exchange/taskcluster-stays/x"]);
     assert_eq!(world.users().await.len(), 2);
+    world.clock.advance(world.policy.settle_budget);
+    assert_eq!(expire(&world).await.changed, 2, "the tombstones go once nobody can act on what was before");
     let left = world.store.namespaces(taskcluster_pulse::store::Select::All).await.unwrap();
     assert_eq!(left.iter().map(|found| found.name.as_str()).collect::<Vec<_>>(), ["taskcluster-stays"]);
     assert_eq!(expire(&world).await.changed, 0);
@@ -226,6 +228,9 @@ async fn a_claim_revives_an_expired_namespace(world: World) {
     world.clock.advance(2 * HOUR);
     expire(&world).await;
     assert!(!world.logs_in(&before.connection_string).await);
+    let refused = world.claim("taskcluster-a").await.unwrap_err();
+    assert!(matches!(refused, taskcluster_pulse::service::ServiceError::CleaningUp { .. }), "{refused}");
+    world.clock.advance(world.policy.settle_budget);
     let after = world.claim("taskcluster-a").await.unwrap();
     assert_ne!(after.connection_string, before.connection_string);
     assert!(world.logs_in(&after.connection_string).await);
@@ -468,6 +473,7 @@ async fn a_claim_waits_while_its_namespace_is_cleaned_up() {
     assert!(matches!(refused, taskcluster_pulse::service::ServiceError::CleaningUp { .. }), "{refused}");
     world.fake().release();
     assert_eq!(cleaning.await.unwrap().failed, 0);
+    world.clock.advance(world.policy.settle_budget);
     assert!(world.logs_in(&world.claim("taskcluster-a").await.unwrap().connection_string).await);
     assert!(world.queues().await.is_empty());
 }

@@ -38,10 +38,14 @@ pub enum Claim {
 
 /// Decides what `asked` makes of `found`, the record in the store. `fresh` gives the password that a new or revived
 /// namespace begins with.
+///
+/// For `margin`, whoever read the record before it became a tombstone may still act on that, and overwrite the passwords
+/// of a namespace that is revived meanwhile.
 pub fn decide_claim(
     found: Option<&Namespace>,
     asked: &ClaimRequest,
     now: Timestamp,
+    margin: Duration,
     fresh: impl FnOnce() -> Password,
 ) -> Claim {
     let default = now.plus(DEFAULT_LIFETIME);
@@ -57,8 +61,8 @@ pub fn decide_claim(
             let switching = namespace.rotation.active.is_some() && namespace.rotation.pending.is_some();
             if claimed == *namespace && !switching { Claim::Keep } else { Claim::Change(claimed) }
         }
-        Some(Namespace { gone: Some(gone), .. }) if gone.cleaning_until.is_some_and(|until| until > now) => {
-            Claim::Wait(gone.cleaning_until.unwrap_or(now))
+        Some(Namespace { gone: Some(gone), .. }) if gone.blocked_until(now, margin) > now => {
+            Claim::Wait(gone.blocked_until(now, margin))
         }
         other => {
             let begun = Namespace {
@@ -81,6 +85,8 @@ mod tests {
     use super::*;
     use crate::domain::namespace::Gone;
 
+    const MARGIN: Duration = Duration::from_secs(30);
+
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_millis(seconds * 1000)
     }
@@ -91,7 +97,8 @@ mod tests {
     }
 
     fn known() -> Namespace {
-        let Claim::Create(namespace) = decide_claim(None, &asked(None, Some("a@a.com")), at(0), Password::random)
+        let Claim::Create(namespace) =
+            decide_claim(None, &asked(None, Some("a@a.com")), at(0), MARGIN, Password::random)
         else {
             panic!("a claim of an unknown name creates it");
         };
@@ -99,12 +106,13 @@ mod tests {
     }
 
     fn decide(found: &Namespace, asked: &ClaimRequest, now: i64) -> Claim {
-        decide_claim(Some(found), asked, at(now), || panic!("a live namespace needs no new password"))
+        decide_claim(Some(found), asked, at(now), MARGIN, || panic!("a live namespace needs no new password"))
     }
 
     #[test]
     fn a_new_namespace_lives_four_hours_and_warns_nobody() {
-        let Claim::Create(new) = decide_claim(None, &asked(None, None), at(100), Password::random) else { panic!() };
+        let decided = decide_claim(None, &asked(None, None), at(100), MARGIN, Password::random);
+        let Claim::Create(new) = decided else { panic!() };
         assert_eq!((new.expires, new.contact.as_str(), new.version.is_new()), (at(100 + 14_400), "", true));
         assert!(new.rotation.active.is_none() && new.rotation.pending.is_some());
     }
@@ -139,11 +147,22 @@ mod tests {
         assert_eq!(decide(&gone(Some(at(200))), &asked(None, None), 199), Claim::Wait(at(200)));
         for cleaning_until in [None, Some(at(200))] {
             let found = gone(cleaning_until);
-            let decided = decide_claim(Some(&found), &asked(None, None), at(200), Password::random);
+            let decided = decide_claim(Some(&found), &asked(None, None), at(200), MARGIN, Password::random);
             let Claim::Change(revived) = decided else { panic!() };
             assert_eq!((revived.gone, revived.created, revived.version), (None, at(200), found.version));
             assert_ne!(revived.rotation.pending, found.rotation.pending);
             assert_eq!(revived.contact, "");
         }
+    }
+
+    #[test]
+    fn a_gone_namespace_stays_so_while_somebody_may_act_on_what_it_was() {
+        let buried = |since| Namespace { gone: Some(Gone { since: at(since), cleaning_until: None }), ..known() };
+        let decide =
+            |since, now| decide_claim(Some(&buried(since)), &asked(None, None), at(now), MARGIN, Password::random);
+        assert_eq!(decide(50, 79), Claim::Wait(at(80)));
+        assert!(matches!(decide(50, 80), Claim::Change(_)));
+        assert_eq!(decide(50, 40), Claim::Wait(at(80)), "the clock of whoever buried it may be ahead");
+        assert!(matches!(decide(50_000, 40), Claim::Change(_)), "what nobody claimed is buried ahead of time");
     }
 }

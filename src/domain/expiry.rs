@@ -24,11 +24,14 @@ pub struct ExpiryPolicy {
     /// Whether what belongs to no namespace in the store is removed, and how long after it was first seen; `None` to leave
     /// it alone.
     pub orphans_after: Option<Duration>,
+    /// How long somebody who read a record before it became a tombstone may act on that. So long it is kept at least,
+    /// because users may be made meanwhile.
+    pub margin: Duration,
     /// How much one run may remove.
     pub brakes: Brakes,
 }
 
-/// Plans an expiry run.
+/// Plans an expiry run. `now` is a time before `seen` was seen.
 pub fn plan_expiry(seen: &Snapshot, now: Timestamp, policy: &ExpiryPolicy) -> Plan {
     policy.brakes.hold(|may_remove| {
         let remains = remains(&seen.inventory, &policy.names);
@@ -38,7 +41,7 @@ pub fn plan_expiry(seen: &Snapshot, now: Timestamp, policy: &ExpiryPolicy) -> Pl
             match namespace.gone {
                 None => plan_live(&mut plan, namespace, seen, now, policy, may_remove),
                 Some(gone) if gone.since <= now && may_remove => {
-                    plan_gone(&mut plan, namespace, gone, remains.get(&namespace.name), now);
+                    plan_gone(&mut plan, namespace, gone, remains.get(&namespace.name), now, policy.margin);
                 }
                 Some(_) => {}
             }
@@ -89,7 +92,14 @@ fn bury(namespace: &Namespace, now: Timestamp) -> Namespace {
     Namespace { gone: Some(Gone { since: now, cleaning_until: None }), rotation, ..namespace.clone() }
 }
 
-fn plan_gone(plan: &mut Plan, tombstone: &Namespace, gone: Gone, remains: Option<&Remains>, now: Timestamp) {
+fn plan_gone(
+    plan: &mut Plan,
+    tombstone: &Namespace,
+    gone: Gone,
+    remains: Option<&Remains>,
+    now: Timestamp,
+    margin: Duration,
+) {
     if gone.cleaning_until.is_some_and(|until| until > now) {
         return;
     }
@@ -98,7 +108,10 @@ fn plan_gone(plan: &mut Plan, tombstone: &Namespace, gone: Gone, remains: Option
         Some(remains) => {
             plan.push(Action::Clean(tombstone.clone(), remains.clone()), format!("it is gone since {since}"));
         }
-        None => plan.push(Action::ForgetNamespace(tombstone.clone()), "the broker holds nothing of it any more"),
+        None if since.plus(margin) <= now => {
+            plan.push(Action::ForgetNamespace(tombstone.clone()), "the broker holds nothing of it any more");
+        }
+        None => {}
     }
 }
 

@@ -66,11 +66,22 @@ impl Namespace {
 /// What a tombstone says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone {
-    /// When the namespace was marked as gone.
+    /// When the namespace was marked as gone; or shall be gone, where the broker holds something of a namespace that the
+    /// store didn't know.
     pub since: Timestamp,
     /// Until when the process that is cleaning up has the tombstone for itself. A claim may revive the namespace
     /// only outside that time, so that no clean-up removes what the revival makes.
     pub cleaning_until: Option<Timestamp>,
+}
+
+impl Gone {
+    /// Until when nobody may revive the namespace; not after `now` where anybody may. `margin` is how long whoever read
+    /// the record as it was before may act on that.
+    pub fn blocked_until(&self, now: Timestamp, margin: Duration) -> Timestamp {
+        let outdated = self.since.plus(margin);
+        let buried = if self.since > now.plus(margin) { now } else { outdated };
+        self.cleaning_until.map_or(buried, |until| until.max(buried))
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::{Deadline, Service, ServiceError};
+use super::{Service, ServiceError};
 use crate::clock::Timestamp;
 use crate::domain::claim::{Claim, ClaimRequest, decide_claim};
 use crate::domain::name::Name;
@@ -44,12 +44,12 @@ impl Service {
     /// Claims a namespace for the caller, who has been authorised for it.
     ///
     /// # Errors
-    /// [`ServiceError::CleaningUp`] while an expired namespace of this name is being removed; those of the store; those
+    /// [`ServiceError::CleaningUp`] while an expired namespace of this name is being removed, or was just marked as gone; those of the store; those
     /// of the broker, which is needed by a first claim only. Whatever the error, the next claim goes on from there.
     pub async fn claim(&self, asked: &ClaimRequest) -> Result<Claimed, ServiceError> {
         for _ in 0..ATTEMPTS {
             let now = self.clock.now();
-            let deadline = Deadline::after(self.policy.settle_budget, now, "a claim");
+            let deadline = self.deadline(now, "a claim");
             let Some(namespace) = self.prepare(asked, now).await? else { continue };
             let Some(namespace) = self.settle(namespace, deadline).await? else { continue };
             let Some(active) = &namespace.rotation.active else { continue };
@@ -72,7 +72,7 @@ impl Service {
     /// Makes the record what the claim asks for; `None` where another process wrote first.
     async fn prepare(&self, asked: &ClaimRequest, now: Timestamp) -> Result<Option<Namespace>, ServiceError> {
         let found = self.store.namespace(&asked.name).await?;
-        match decide_claim(found.as_ref(), asked, now, Password::random) {
+        match decide_claim(found.as_ref(), asked, now, self.policy.settle_budget, Password::random) {
             Claim::Keep => Ok(found),
             Claim::Wait(until) => Err(ServiceError::CleaningUp { name: asked.name.clone(), until }),
             Claim::Create(namespace) | Claim::Change(namespace) => self.replace(namespace).await,

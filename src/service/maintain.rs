@@ -50,7 +50,7 @@ impl Service {
         let inventory = self.inventory().await?;
         // Both count from before the store is read, so that no stand-still makes what was read there seem fresh.
         let now = self.clock.now();
-        let deadline = Deadline::after(self.policy.settle_budget, now, "a sweep");
+        let deadline = self.deadline(now, "a sweep");
         let (namespaces, alerts) = (self.store.namespaces(Select::All).await?, self.store.alerts().await?);
         let seen = Snapshot { inventory, namespaces, alerts };
         let plan = plan_sweep(&seen, now, policy);
@@ -86,7 +86,7 @@ impl Service {
     ) -> Result<(), ServiceError> {
         for _ in 0..EXPIRY_ROUNDS {
             let now = self.clock.now();
-            let deadline = Deadline::after(self.policy.settle_budget, now, "an expiry");
+            let deadline = self.deadline(now, "an expiry");
             let inventory = self.inventory().await?;
             let namespaces = self.store.namespaces(Select::All).await?;
             let seen = Snapshot { inventory, namespaces, alerts: Vec::new() };

@@ -119,9 +119,9 @@ pub struct Policy {
     pub rotation_interval: Duration,
     /// How long after its date a namespace is taken, as in [`ExpiryPolicy`](crate::domain::expiry::ExpiryPolicy).
     pub expiration_delay: Duration,
-    /// How long putting one password in force may take, from reading the record to telling the broker. A process that
-    /// stood still for longer gives up, because by then another may have finished the job and gone on to the next. Also
-    /// how long a pending password is left to the process that chose it.
+    /// How long putting one password in force may take, from reading the record to the broker's answer. A process that
+    /// stood still gives up, because by then another may have finished the job and gone on to the next; no call to the
+    /// broker begins in the second half of that time. Also how long a pending password is left to the process that chose it.
     pub settle_budget: Duration,
 }
 
@@ -170,6 +170,11 @@ impl Service {
         let store = store.map_or_else(late, |answer| answer.map_err(|error| error.to_string()));
         let broker = broker.map_or_else(late, |answer| answer.map_err(|error| error.to_string()));
         [("database", store), ("rabbitmq", broker)]
+    }
+
+    /// How long what is read from now on may be acted on.
+    fn deadline(&self, now: Timestamp, work: &'static str) -> Deadline {
+        Deadline::after(self.policy.settle_budget / 2, now, work)
     }
 
     fn connection_string(&self, name: &Name, credentials: &Credentials) -> Zeroizing<String> {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use futures::{StreamExt, stream};
 
 use super::outcome::{Outcome, Step};
-use super::{Deadline, IN_FLIGHT, Service, ServiceError};
+use super::{IN_FLIGHT, Service, ServiceError};
 use crate::broker::BrokerError;
 use crate::clock::Timestamp;
 use crate::domain::namespace::Namespace;
@@ -54,7 +54,7 @@ impl Service {
     /// that going on would only begin what can't be finished.
     async fn rotate_batch(&self, outcome: &mut Outcome) -> Result<bool, ServiceError> {
         let now = self.clock.now();
-        let deadline = Deadline::after(self.policy.settle_budget, now, "a rotation");
+        let deadline = self.deadline(now, "a rotation");
         let due = self.due(now, BATCH).await?;
         if due.is_empty() {
             return Ok(false);

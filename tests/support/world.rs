@@ -282,6 +282,7 @@ impl World {
             delay: HOUR,
             warning: HOUR,
             orphans_after: None,
+            margin: self.policy.settle_budget,
             brakes: Brakes { most: 500, percent: 25 },
         }
     }
