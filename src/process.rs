@@ -142,7 +142,9 @@ fn sweep_policy(config: &Config) -> SweepPolicy {
         delete_threshold: monitor.delete_threshold,
         connection_max_lifetime: monitor.connection_max_lifetime,
         reminder: monitor.reminder_interval,
-        margin: settle_budget(config),
+        // A rotator's clock may be ahead by a quarter of the interval. The standby user's password may be in use in the
+        // first half of the interval only, so that it is repaired in time all the same.
+        margin: settle_budget(config) + config.app.namespace_rotation_interval / 4,
         brakes: brakes(config),
     }
 }
