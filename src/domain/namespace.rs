@@ -55,11 +55,11 @@ pub struct Namespace {
 
 impl Namespace {
     /// Until when a claim that returns the active password at `now` may rely on it: until it is rotated away, or the
-    /// namespace is taken, `delay` after it expires. Whoever asks for a date so far in the past asks for its end at any
-    /// moment, and is told what would hold without that.
+    /// namespace may be taken, which is `delay` after it expires; half of that is left for clocks that differ. Whoever
+    /// asks for a date so far in the past asks for the end at any moment, and is told what would hold without that.
     pub fn reclaim_at(&self, now: Timestamp, delay: Duration) -> Timestamp {
-        let (rotated, taken) = (self.rotation.reclaim_at(now), self.expires.plus(delay));
-        if taken > now { rotated.min(taken) } else { rotated }
+        let (rotated, ends) = (self.rotation.reclaim_at(now), self.expires.plus(delay / 2));
+        if ends > now { rotated.min(ends) } else { rotated }
     }
 }
 
@@ -107,8 +107,8 @@ mod tests {
             version: Version(1),
         };
         assert_eq!(expiring(100_000).reclaim_at(at(10), delay), at(5400));
-        assert_eq!(expiring(3600).reclaim_at(at(10), delay), at(4200));
-        assert_eq!(expiring(10).reclaim_at(at(10), delay), at(610));
-        assert_eq!(expiring(-600).reclaim_at(at(10), delay), at(5400), "it is to end at any moment");
+        assert_eq!(expiring(3600).reclaim_at(at(10), delay), at(3900));
+        assert_eq!(expiring(10).reclaim_at(at(10), delay), at(310));
+        assert_eq!(expiring(-300).reclaim_at(at(10), delay), at(5400), "it is to end at any moment");
     }
 }
