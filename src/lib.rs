@@ -15,6 +15,7 @@
 //! * [`store`]: what is remembered, in SQLite or PostgreSQL; passwords are sealed.
 //! * [`broker`]: RabbitMQ by its management API.
 //! * [`notify`]: telling the owners of namespaces.
+//! * [`client`]: for programs that use the service: current credentials, renewed in time.
 //! * [`taskcluster`]: a client for Taskcluster's APIs, and for ours.
 //! * [`domain`]: what the service is about, as pure functions.
 //! * [`hawk`]: MACs, payload hashes, and signing.
@@ -41,6 +42,7 @@
 
 pub mod auth;
 pub mod broker;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod domain;

@@ -12,7 +12,7 @@ const ORDER: &[&[&str]] = &[
     &["http"],
     &["auth"],
     &["service"],
-    &["store", "broker", "notify"],
+    &["store", "broker", "notify", "client"],
     &["taskcluster"],
     &["domain"],
     &["hawk"],

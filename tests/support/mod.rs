@@ -4,5 +4,6 @@
 
 pub mod fake_broker;
 pub mod postgres;
+pub mod pulse;
 pub mod rabbitmq;
 pub mod world;
