@@ -7,6 +7,7 @@
 //!
 //! * `main`: arguments, configuration, telemetry, one process, exit code.
 //! * [`process`]: what each command runs: wiring, signals, loops.
+//! * [`exec`]: a command that is run with current credentials.
 //! * [`telemetry`]: log lines, for humans or as mozlog JSON.
 //! * [`config`]: defaults, then `user-config.yml`, then the environment; one table of settings.
 //! * [`http`]: the API: routes, the order of checks, errors, contracts. Never the store or the broker.
@@ -46,6 +47,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod exec;
 pub mod hawk;
 pub mod http;
 pub mod notify;

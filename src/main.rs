@@ -1,19 +1,24 @@
 //! The program `taskcluster-pulse`: arguments, configuration, telemetry, one process, exit code.
 
+use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
-use reqwest::Method;
-use serde_json::{Map, Value, json};
+use clap::builder::ArgPredicate;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use futures::StreamExt as _;
+use rustix::process::Signal;
+use serde_json::json;
+use taskcluster_pulse::client::{self, ClaimOptions, Expires, Trouble};
 use taskcluster_pulse::clock::{Clock, SystemClock, Timestamp};
 use taskcluster_pulse::config::{self, Config, Needs};
+use taskcluster_pulse::exec::{self, ExecError, OnReclaim};
 use taskcluster_pulse::process::{self, Process, Task};
 use taskcluster_pulse::service::Outcome;
-use taskcluster_pulse::taskcluster::{TaskclusterError, segment};
 use taskcluster_pulse::telemetry::{self, Stream};
 
 /// A namespace credential broker for RabbitMQ: rotating passwords for anything that has Taskcluster credentials.
@@ -33,7 +38,8 @@ const EXIT_CODES: &str = "Exit codes:\n  \
     0  done\n  \
     1  failed: the database, RabbitMQ or the service did not do what was asked, or not all of it\n  \
     2  the arguments or the settings are wrong\n  \
-    3  refused: the service refused the claim, or a run would have removed too much";
+    3  refused: the service refused the claim, or a run would have removed too much\n\n\
+    exec ends with the exit code of the command that it has started.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -57,6 +63,23 @@ enum Command {
     ///
     /// It signs with TASKCLUSTER_CLIENT_ID and TASKCLUSTER_ACCESS_TOKEN, and claims at TASKCLUSTER_ROOT_URL.
     Claim(Claim),
+    /// Run a command with a connection string for a namespace, and renew it in time.
+    ///
+    /// It claims as `claim` does, and puts the connection string into the command's environment, as
+    /// PULSE_CONNECTION_STRING. Well before that one ceases to be good it claims again. On a new connection string it
+    /// restarts the command: SIGTERM to it and its process group, SIGKILL after the stop time-out, then a new start. Or
+    /// it sends a signal, on which the command must read the new string from the file.
+    ///
+    /// While the service can't be reached, or refuses, the command runs on; that is warned of on the standard error.
+    ///
+    /// SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1 and SIGUSR2 are passed on to the command; the first three to its process
+    /// group too. After SIGTERM it is killed where it takes longer than the stop time-out. A terminal is not the command's
+    /// standard input.
+    ///
+    /// When the command ends by itself, so does exec: with its exit code, with 128 and the number of the signal that ended
+    /// it, with 126 where it can't be started, or 127 where it is not found. Where the first claim is refused exec ends at
+    /// once with 3, and where it does not succeed in time with 1.
+    Exec(Exec),
     /// List all settings, with their variables and defaults.
     Settings,
 }
@@ -76,23 +99,61 @@ struct Run {
 
 #[derive(Args)]
 struct Claim {
+    #[command(flatten)]
+    what: What,
+    /// Print the whole answer as JSON; with --watch, one object a line.
+    #[arg(long)]
+    json: bool,
+    /// Claim again and again in time, and print each new connection string on a line of its own, until stopped. While the
+    /// service can't be reached it goes on trying, and warns of it on the standard error.
+    #[arg(long)]
+    watch: bool,
+}
+
+#[derive(Args)]
+struct What {
     /// The namespace.
     namespace: String,
-    /// When it shall expire: a date such as 2026-12-01T00:00:00Z, or a time from now such as "4 hours".
+    /// When it shall expire: a date such as 2026-12-01T00:00:00Z, or a time from each claim such as "4 hours".
     #[arg(long, value_name = "WHEN", value_parser = parse_expires)]
     expires: Option<Expires>,
     /// The e-mail address that is told when a queue grows too large; empty for nobody.
     #[arg(long, value_name = "ADDRESS")]
     contact: Option<String>,
-    /// Print the whole answer as JSON.
-    #[arg(long)]
-    json: bool,
 }
 
-#[derive(Clone, Copy)]
-enum Expires {
-    At(Timestamp),
-    In(Duration),
+#[derive(Args)]
+struct Exec {
+    #[command(flatten)]
+    what: What,
+    /// What to do with the command when there is a new connection string.
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "restart")]
+    #[arg(default_value_if("signal", ArgPredicate::IsPresent, "signal"))]
+    on_reclaim: Reclaim,
+    /// Which signal to send: HUP, INT, QUIT, TERM, USR1, USR2 or WINCH. It implies --on-reclaim signal.
+    #[arg(long, value_name = "NAME", default_value = "HUP", value_parser = exec::signal_named, requires = "file")]
+    signal: Signal,
+    /// Keep the current connection string in this file, for its owner alone to read. It is replaced in one step, before
+    /// the command is signalled, and removed at the end. Its path is in PULSE_CONNECTION_STRING_FILE.
+    #[arg(long, value_name = "PATH", required_if_eq("on_reclaim", "signal"))]
+    file: Option<PathBuf>,
+    /// How long the command may take to end after SIGTERM, before it is killed.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    stop_timeout: Duration,
+    /// How long to try the first claim, before giving up, while the service can't be reached.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
+    wait: Duration,
+    /// The command and its arguments.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Reclaim {
+    /// End it, and start it with the new one.
+    Restart,
+    /// Send it a signal.
+    Signal,
 }
 
 fn parse_expires(text: &str) -> Result<Expires, String> {
@@ -104,6 +165,9 @@ fn parse_expires(text: &str) -> Result<Expires, String> {
 const FAILED: u8 = 1;
 const WRONG: u8 = 2;
 const REFUSED: u8 = 3;
+// As shells have it.
+const NOT_STARTED: u8 = 126;
+const NOT_FOUND: u8 = 127;
 
 fn main() -> ExitCode {
     let Arguments { config: file, command } = Arguments::parse();
@@ -115,7 +179,7 @@ fn main() -> ExitCode {
         Command::Serve => (Needs::SERVE, Stream::Stdout),
         Command::Web => (Needs::WEB, Stream::Stdout),
         Command::Migrate => (Needs::MIGRATE, Stream::Stdout),
-        Command::Claim(_) => (Needs::CLAIM, Stream::Stderr),
+        Command::Claim(_) | Command::Exec(_) => (Needs::CLAIM, Stream::Stderr),
         Command::Worker => (Needs::WORKER, Stream::Stdout),
         Command::RotateNamespaces(run)
         | Command::MonitorRabbit(run)
@@ -136,9 +200,12 @@ fn main() -> ExitCode {
         eprintln!("taskcluster-pulse: {error}");
         return ExitCode::from(FAILED);
     }
-    let ran = tokio::runtime::Runtime::new()
-        .map_err(anyhow::Error::from)
-        .and_then(|tokio| tokio.block_on(run(command, config)));
+    let ran = tokio::runtime::Runtime::new().map_err(anyhow::Error::from).and_then(|tokio| {
+        let ran = tokio.block_on(run(command, config));
+        // A look-up of a host's name that hangs must not delay the end.
+        tokio.shutdown_background();
+        ran
+    });
     ran.unwrap_or_else(|error| {
         tracing::error!("{error:#}");
         eprintln!("taskcluster-pulse: {error:#}");
@@ -152,7 +219,9 @@ async fn run(command: Command, config: Config) -> Result<ExitCode> {
         Command::Web => return serve(config, true, false).await,
         Command::Worker => return serve(config, false, true).await,
         Command::Migrate => return migrate(&config).await,
-        Command::Claim(what) => return claim(&config, what).await,
+        Command::Claim(Claim { what, json, watch: true }) => return watch(&config, what, json).await,
+        Command::Claim(Claim { what, json, .. }) => return claim(&config, what, json).await,
+        Command::Exec(options) => return exec(&config, options).await,
         Command::Settings => return Ok(ExitCode::SUCCESS),
         Command::RotateNamespaces(options) => (Task::Rotate, options),
         Command::MonitorRabbit(options) => (Task::Monitor, options),
@@ -190,36 +259,79 @@ async fn migrate(config: &Config) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn claim(config: &Config, what: Claim) -> Result<ExitCode> {
+async fn claim(config: &Config, What { namespace, expires, contact }: What, json: bool) -> Result<ExitCode> {
     let taskcluster = process::taskcluster(config, Arc::new(SystemClock))?;
-    let mut payload = Map::new();
-    if let Some(expires) = what.expires {
-        let expires = match expires {
-            Expires::At(at) => at,
-            Expires::In(span) => SystemClock.now().plus(span),
-        };
-        payload.insert("expires".to_owned(), json!(expires.to_string()));
-    }
-    if let Some(contact) = what.contact {
-        payload.insert("contact".to_owned(), json!(contact));
-    }
-    let path = format!("namespace/{}", segment(&what.namespace));
-    match taskcluster.call(Method::POST, "pulse", &path, Some(&Value::Object(payload))).await {
-        Ok(reply) if what.json => println!("{:#}", reply.body),
-        Ok(reply) => match reply.body["connectionString"].as_str() {
+    let options = ClaimOptions { expires, contact };
+    match client::claim(&taskcluster, &namespace, &options, SystemClock.now()).await {
+        Ok(answer) if json => println!("{answer:#}"),
+        Ok(answer) => match answer["connectionString"].as_str() {
             Some(connection_string) => println!("{connection_string}"),
             None => anyhow::bail!("the service answered without a connectionString"),
         },
         Err(error) => {
             eprintln!("{error}");
-            return Ok(ExitCode::from(if is_refusal(&error) { REFUSED } else { FAILED }));
+            return Ok(ExitCode::from(if client::is_refusal(&error) { REFUSED } else { FAILED }));
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn is_refusal(error: &TaskclusterError) -> bool {
-    !error.is_transient()
+fn claims(config: &Config, What { namespace, expires, contact }: What) -> Result<client::Claims> {
+    let taskcluster = Arc::new(process::taskcluster(config, Arc::new(SystemClock))?);
+    Ok(client::claims(taskcluster, &namespace, ClaimOptions { expires, contact }, Arc::new(SystemClock)))
+}
+
+async fn watch(config: &Config, what: What, json: bool) -> Result<ExitCode> {
+    let namespace = what.namespace.clone();
+    let (mut claims, mut claimed) = (claims(config, what)?, false);
+    while let Some(item) = claims.next().await {
+        match item {
+            Ok(fresh) => {
+                claimed = true;
+                let connection_string = fresh.connection_string.expose();
+                let line = if json {
+                    let (reclaim_at, expires) = (fresh.reclaim_at.to_string(), fresh.expires.to_string());
+                    json!({"namespace": namespace, "expires": expires, "connectionString": connection_string,
+                        "reclaimAt": reclaim_at})
+                    .to_string()
+                } else {
+                    connection_string.to_owned()
+                };
+                writeln!(std::io::stdout(), "{line}")?;
+            }
+            Err(Trouble::Refused(error)) if !claimed => {
+                eprintln!("{error}");
+                return Ok(ExitCode::from(REFUSED));
+            }
+            Err(trouble) => tracing::warn!("{trouble}"),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn exec(config: &Config, options: Exec) -> Result<ExitCode> {
+    let claims = claims(config, options.what)?;
+    let mut command = options.command.into_iter();
+    let options = exec::Options {
+        command: command.next().unwrap_or_default(),
+        arguments: command.collect(),
+        on_reclaim: match options.on_reclaim {
+            Reclaim::Restart => OnReclaim::Restart,
+            Reclaim::Signal => OnReclaim::Signal(options.signal),
+        },
+        stop_timeout: options.stop_timeout,
+        file: options.file,
+        wait: options.wait,
+    };
+    Ok(ExitCode::from(exec::run(claims, &options).await.unwrap_or_else(|error| {
+        eprintln!("taskcluster-pulse: {error}");
+        match error {
+            ExecError::Refused(_) => REFUSED,
+            ExecError::Start { error, .. } if error.kind() == std::io::ErrorKind::NotFound => NOT_FOUND,
+            ExecError::Start { .. } => NOT_STARTED,
+            ExecError::NotClaimed { .. } | ExecError::File { .. } | ExecError::System(_) => FAILED,
+        }
+    })))
 }
 
 fn print_json(outcome: &Outcome) {

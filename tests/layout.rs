@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The modules, from the top down. Those in one row don't use each other.
 const ORDER: &[&[&str]] = &[
     &["main"],
-    &["process"],
+    &["process", "exec"],
     &["telemetry"],
     &["config"],
     &["http"],
