@@ -14,6 +14,7 @@ use taskcluster_pulse::auth::Authenticator;
 use taskcluster_pulse::auth::clients::{AccessToken, Client, LocalDirectory};
 use taskcluster_pulse::auth::roles::Roles;
 use taskcluster_pulse::clock::{Clock, SystemClock, Timestamp};
+use taskcluster_pulse::http::connection::Patience;
 use taskcluster_pulse::http::server::{self, Connections};
 use taskcluster_pulse::http::{self, App, Settings};
 use taskcluster_pulse::taskcluster::{Credentials, Limits, Taskcluster};
@@ -51,6 +52,7 @@ impl Api {
             root_url: None,
             body_limit: 1 << 20,
             body_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
             force_ssl: false,
             trust_proxy: false,
         };
@@ -90,7 +92,9 @@ impl Api {
     /// Listens again, at the same port.
     pub fn up(&mut self) {
         let listener = socket(self.address).listen(64).unwrap();
-        let connections = Connections { keep_alive: Duration::from_secs(60), drain: Duration::from_secs(1) };
+        let minute = Duration::from_secs(60);
+        let patience = Patience { idle: minute, head: minute, reply: minute };
+        let connections = Connections { patience, drain: Duration::from_secs(1) };
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async { _ = stopped.await };
         let task = tokio::spawn(server::serve(listener, self.router.clone(), connections, stopped));
