@@ -7,8 +7,8 @@ use tokio::net::TcpStream;
 
 use crate::site::{SOON, Site, until_closed};
 
-/// Longer than any step of a test takes, shorter than it waits.
-const SHORT: Duration = Duration::from_millis(300);
+/// Longer than any step of a test takes, also on a busy machine, and shorter than it waits.
+const SHORT: Duration = Duration::from_secs(1);
 
 const PING: &str = "GET /v1/ping HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -84,7 +84,7 @@ async fn a_request_that_takes_long_is_no_idle_connection() {
         (wishes.connections.patience.idle, wishes.connections.patience.head) = (SHORT, SHORT);
     });
     let site = site.await;
-    site.world.fake().fault(Fault::new(Failure::Slow(3 * SHORT)).on("PUT", "/api/users/taskcluster-x-1"));
+    site.world.fake().fault(Fault::new(Failure::Slow(2 * SHORT)).on("PUT", "/api/users/taskcluster-x-1"));
     site.claim("taskcluster-x", "{}").send().await.good();
 }
 

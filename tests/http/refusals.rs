@@ -259,6 +259,17 @@ async fn the_longest_body_is_still_read_and_one_more_byte_is_not_however_it_is_s
     assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("InputTooLarge"), "{answer}");
 }
 
+/// Many clients don't read before they have written everything. They must be able to.
+#[tokio::test]
+async fn a_refusal_reaches_a_client_that_sends_its_whole_body_first() {
+    let site = Site::new().await;
+    let length = 24 << 20;
+    let head =
+        format!("POST {X} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+    let answer = site.raw(&format!("{head}{}", " ".repeat(length))).await;
+    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("InputTooLarge"), "{answer}");
+}
+
 #[tokio::test]
 async fn queries_are_checked_and_a_bewit_is_always_allowed() {
     let site = Site::new().await;
