@@ -161,7 +161,7 @@ fn settled(text: &str, due: i64) -> Namespace {
         },
         gone: None,
         warned: None,
-        version: Version::NEW,
+        version: Version(0),
     }
 }
 
@@ -189,7 +189,7 @@ fn alert(queue: &str) -> Alert {
         seen: at(4),
         growth: Some(-12),
         told: Some(at(3)),
-        version: Version::NEW,
+        version: Version(0),
     }
 }
 
@@ -415,7 +415,7 @@ async fn many_batches_at_once_in_any_order_all_get_through(backend: Backend) {
                     Some(version) if (n + writer) % 2 == 0 => {
                         Change { record: Record::RemoveNamespace(namespace.name.clone(), version), notices: Vec::new() }
                     }
-                    version => put(&Namespace { version: version.unwrap_or(Version::NEW), ..namespace.clone() }),
+                    version => put(&Namespace { version: version.unwrap_or(Version(0)), ..namespace.clone() }),
                 };
                 let mut changes: Vec<Change> = all.iter().enumerate().map(change).collect();
                 changes.rotate_left(writer * 5);

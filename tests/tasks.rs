@@ -8,13 +8,16 @@ use futures::future::join_all;
 use support::fake_broker::{Connection, Failure, Fault, Queue};
 use support::world::{ALERT, BrokerKind, DELETE, HOUR, Mailbox, Side, StoreKind, World};
 use taskcluster_pulse::clock::Clock;
+use taskcluster_pulse::domain::alert::{Alert, Level};
 use taskcluster_pulse::domain::expiry::ExpiryPolicy;
 use taskcluster_pulse::domain::inventory::QueueKind;
 use taskcluster_pulse::domain::name::{Permissions, Slot};
+use taskcluster_pulse::domain::namespace::Version;
 use taskcluster_pulse::domain::plan::Brakes;
 use taskcluster_pulse::domain::sweep::SweepPolicy;
 use taskcluster_pulse::secret::Password;
 use taskcluster_pulse::service::Outcome;
+use taskcluster_pulse::store::{Change, Record, Write};
 
 on_every_world! {
     a_growing_queue_is_warned_of_reminded_of_and_calm_again,
@@ -455,6 +458,32 @@ async fn one_bad_thing_does_not_stop_the_rest_and_is_tried_again() {
     assert!(world.queues().await.is_empty());
     assert_eq!(told(&world).await.len(), 1);
     assert!(world.store.namespace(&world.name("taskcluster-b")).await.unwrap().is_none());
+}
+
+/// The process that deleted it died before it told, and its client declared it anew.
+#[tokio::test]
+async fn an_owner_is_told_of_a_queue_that_was_to_be_deleted_and_is_small_again() {
+    let world = fake_world().await;
+    world.claim_for("taskcluster-a", "a@a.com", 1000 * HOUR).await;
+    let now = world.clock.now();
+    let intention = Alert {
+        queue: "queue/taskcluster-a/x".into(),
+        namespace: world.name("taskcluster-a"),
+        level: Level::Deleting,
+        since: now,
+        messages: DELETE + 1,
+        seen: now,
+        growth: None,
+        told: None,
+        version: Version::new_at(now),
+    };
+    let change = Change { record: Record::Alert(intention), notices: vec![] };
+    assert_eq!(world.store.write(&[change]).await.unwrap(), [Write::Done]);
+    world.fill("queue/taskcluster-a/x", QueueKind::Classic, 1).await;
+    sweep(&world).await;
+    let subjects = told(&world).await;
+    assert!(subjects.len() == 1 && subjects[0].contains("is back to 1 message"), "{subjects:?}");
+    assert!(world.store.alerts().await.unwrap().is_empty());
 }
 
 #[tokio::test]

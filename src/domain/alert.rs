@@ -35,6 +35,6 @@ pub struct Alert {
     pub growth: Option<i64>,
     /// When its owner was last told.
     pub told: Option<Timestamp>,
-    /// The version at which the record was read, or [`Version::NEW`].
+    /// The version at which the record was read, or a new one.
     pub version: Version,
 }

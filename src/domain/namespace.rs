@@ -12,9 +12,6 @@ use crate::domain::rotation::Rotation;
 pub struct Version(pub i64);
 
 impl Version {
-    /// Of a record that was never written.
-    pub const NEW: Version = Version(0);
-
     /// Of a record that was never written, and whose versions shall begin with the moment `now`. So a record that was
     /// removed and made anew has no version that the former one had, and whoever still holds that one loses.
     pub fn new_at(now: Timestamp) -> Version {

@@ -24,7 +24,12 @@ pub enum Action {
     /// The queue is not in the listing. If it is really gone, remove the alert, and tell the owner if we were deleting it.
     LookFor(Alert),
     /// Store the alert, and delete the queue that it is about.
-    DeleteQueue(Alert),
+    DeleteQueue {
+        /// The alert.
+        alert: Alert,
+        /// Whether an earlier run stored that it would delete the queue, and did not tell what became of that.
+        tried: bool,
+    },
     /// Close a connection.
     CloseConnection {
         /// Its name.
@@ -68,7 +73,7 @@ impl Action {
     /// How many things at the broker it removes, or marks for removal.
     pub fn removals(&self) -> usize {
         match self {
-            Action::DeleteQueue(_) | Action::CloseConnection { .. } => 1,
+            Action::DeleteQueue { .. } | Action::CloseConnection { .. } => 1,
             Action::Bury(..) | Action::BuryOrphan(_) => 1,
             Action::Clean(_, remains) => remains.count(),
             _ => 0,
@@ -84,7 +89,7 @@ impl Action {
             Action::Tell(..) => "warn of queue",
             Action::Forget(..) => "queue is normal",
             Action::LookFor(_) => "look for queue",
-            Action::DeleteQueue(_) => "delete queue",
+            Action::DeleteQueue { .. } => "delete queue",
             Action::CloseConnection { .. } => "close connection",
             Action::Bury(..) => "expire namespace",
             Action::WarnOfExpiry(..) => "warn of expiry",
@@ -106,7 +111,7 @@ impl fmt::Display for Action {
             | Action::Tell(alert, _)
             | Action::Forget(alert, _)
             | Action::LookFor(alert)
-            | Action::DeleteQueue(alert) => f.write_str(&alert.queue),
+            | Action::DeleteQueue { alert, .. } => f.write_str(&alert.queue),
             Action::CloseConnection { connection, user } => write!(f, "{connection} of {user}"),
             Action::Bury(namespace, _)
             | Action::WarnOfExpiry(namespace, _)

@@ -142,7 +142,10 @@ impl Sweep<'_> {
         let alert = self.next_alert(&queue.name, owner, level, messages, known);
         let above = |threshold| format!("it has {messages} messages, more than {threshold}");
         match level {
-            Level::Deleting => self.plan.push(Action::DeleteQueue(alert), above(delete_threshold)),
+            Level::Deleting => {
+                let tried = known.is_some_and(|known| known.level == Level::Deleting);
+                self.plan.push(Action::DeleteQueue { alert, tried }, above(delete_threshold));
+            }
             Level::Warning => match self.warning(&alert, known) {
                 Some(event) => {
                     let alert = Alert { told: Some(self.now), ..alert };
@@ -158,7 +161,8 @@ impl Sweep<'_> {
     fn watch(&mut self, alert: Alert, known: Option<&Alert>) {
         let SweepPolicy { alert_threshold, .. } = *self.policy;
         if let Some(known) = known.filter(|known| known.level > Level::Watched) {
-            let event = known.told.is_some().then(|| Event::QueueNormal {
+            // A queue that was to be deleted may have been, and declared anew before anybody was told.
+            let event = (known.told.is_some() || known.level == Level::Deleting).then(|| Event::QueueNormal {
                 queue: alert.queue.clone(),
                 messages: alert.messages,
                 alert_threshold,
@@ -183,7 +187,7 @@ impl Sweep<'_> {
             seen: self.now,
             growth: known.and_then(|known| growth(known, messages, self.now)),
             told: known.and_then(|known| known.told),
-            version: known.map_or(Version::NEW, |known| known.version),
+            version: known.map_or(Version::new_at(self.now), |known| known.version),
         }
     }
 

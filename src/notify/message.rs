@@ -133,7 +133,8 @@ fn normal(namespace: &Name, queue: &str, messages: u64, limit: u64, at: Timestam
     let mut facts = facts(namespace, queue, &format!("{} at {at}", count(messages)));
     fact(&mut facts, "Warning", &format!("above {}", count(limit)));
     let text = format!(
-        "A Pulse queue of yours that you were warned of is back below the warning threshold.\n\n{facts}\n\
+        "A Pulse queue of yours that had too many messages is back below the warning threshold: they were read, or the \
+         queue was deleted and declared anew.\n\n{facts}\n\
          **What will happen:** nothing. You are warned again if the queue goes above the threshold again.\n\n\
          **What to do:** nothing."
     );

@@ -162,7 +162,7 @@ impl Service {
         for (planned, written) in planned.into_iter().zip(self.store.write(&changes).await?) {
             match (written, &planned.action) {
                 (Write::Lost, _) => tracing::debug!("{} was changed by another process", planned.action),
-                (Write::Done, Action::DeleteQueue(_)) => tasks.push(planned),
+                (Write::Done, Action::DeleteQueue { .. }) => tasks.push(planned),
                 (Write::Done, Action::Remember(_) | Action::Forget(_, None)) => {}
                 (Write::Done, _) => outcome.done(&Step::from(&planned)),
             }
@@ -196,7 +196,7 @@ impl Service {
                 let record = Record::RemoveAlert(alert.queue.clone(), alert.version);
                 (record, event.as_ref().map(|event| (&alert.namespace, event)))
             }
-            Action::DeleteQueue(alert) => (Record::Alert(alert.clone()), None),
+            Action::DeleteQueue { alert, .. } => (Record::Alert(alert.clone()), None),
             Action::Bury(namespace, event) => {
                 (Record::Namespace(namespace.clone()), event.as_ref().map(|event| (&namespace.name, event)))
             }
@@ -237,9 +237,9 @@ impl Service {
             Action::LookFor(alert) => {
                 self.look_for(alert, namespaces.get(&alert.namespace).copied(), limits.delete_threshold).await
             }
-            Action::DeleteQueue(alert) => {
+            Action::DeleteQueue { alert, tried } => {
                 let owner = namespaces.get(&alert.namespace).copied();
-                self.delete_queue(alert, owner, limits.delete_threshold).await
+                self.delete_queue(alert, *tried, owner, limits.delete_threshold).await
             }
             Action::CloseConnection { connection, .. } => {
                 self.broker.close_connection(connection, &planned.reason).await?;

@@ -39,10 +39,12 @@ impl Service {
         Ok(deleted.is_some())
     }
 
-    /// Deletes a queue if it still has too many messages. `alert` is the intention, as it was before it was stored.
+    /// Deletes a queue if it still has too many messages. `alert` is the intention, as it was before it was stored; `tried`
+    /// says whether an earlier run had the same.
     pub(super) async fn delete_queue(
         &self,
         alert: &Alert,
+        tried: bool,
         owner: Option<&Namespace>,
         delete_threshold: u64,
     ) -> Result<bool, ServiceError> {
@@ -50,15 +52,21 @@ impl Service {
         let removed = match self.broker.queue(&alert.queue).await? {
             Some(queue) if queue.messages.is_none_or(|messages| messages <= delete_threshold) => return Ok(false),
             Some(_) => self.remove_queue(&alert.queue, "the queue has too many messages and is deleted").await,
-            None => Ok(()),
+            None if tried => Ok(()),
+            // Somebody else deleted it; if that was a sweep, it has told.
+            None => {
+                self.forget(&stored, None, owner).await?;
+                return Ok(false);
+            }
         };
         if let Err(error) = removed {
             // Told at the first attempt only; the log has the others.
-            if alert.since == alert.seen {
+            if !tried {
                 let (queue, messages, at) = (alert.queue.clone(), alert.messages, self.clock.now());
                 let event = Event::QueueDeletionFailed { queue, messages, why: error.to_string(), at };
                 let told = notice(owner, &event, at).into_iter().collect();
-                self.store.write(&[Change { record: Record::Alert(stored), notices: told }]).await?;
+                let record = Record::Alert(Alert { told: Some(at), ..stored });
+                self.store.write(&[Change { record, notices: told }]).await?;
             }
             return Err(error);
         }
