@@ -31,6 +31,7 @@ on_every_world! {
     an_owner_is_warned_before_a_namespace_with_messages_expires,
     an_empty_store_removes_nothing,
     a_run_that_would_remove_too_much_removes_nothing,
+    what_needs_no_decision_is_done_bit_by_bit_and_wedges_nothing,
     a_dry_run_changes_nothing,
     sweeps_at_once_do_the_work_once,
 }
@@ -302,6 +303,25 @@ async fn a_run_that_would_remove_too_much_removes_nothing(world: World) {
     assert!(world.queues().await.is_empty());
 }
 
+async fn what_needs_no_decision_is_done_bit_by_bit_and_wedges_nothing(world: World) {
+    world.claim_for("taskcluster-large", "", Duration::ZERO).await;
+    world.claim_for("taskcluster-small", "", Duration::ZERO).await;
+    for queue in 0..8 {
+        world.fill(&format!("queue/taskcluster-large/{queue}"), QueueKind::Classic, 0).await;
+    }
+    world.clock.advance(2 * HOUR);
+    let careful = ExpiryPolicy { brakes: Brakes { most: 4, percent: 25 }, ..world.expiry_policy() };
+    let mut left = 12;
+    for _ in 0..4 {
+        let outcome = world.service().expire(&careful, false).await.unwrap();
+        assert_eq!((outcome.failed, outcome.refused), (0, 0));
+        let now_left = world.users().await.len() + world.queues().await.len();
+        assert!(now_left < left && left - now_left <= 4, "{left} things, then {now_left}");
+        left = now_left;
+    }
+    assert_eq!(left, 0);
+}
+
 async fn a_dry_run_changes_nothing(world: World) {
     let string = world.claim_for("taskcluster-a", "a@a.com", HOUR).await.connection_string;
     world.fill("queue/taskcluster-a/x", QueueKind::Classic, DELETE + 1).await;
@@ -386,6 +406,29 @@ async fn connections_of_gone_namespaces_and_old_ones_are_closed_with_a_reason() 
     expire(&world).await;
     let left: Vec<_> = world.fake().state().connections.keys().cloned().collect();
     assert_eq!(left, ["fine", "foreign", "unknown"]);
+}
+
+/// After a restart of the broker all connections are of one age, and become too old at once.
+#[tokio::test]
+async fn many_old_connections_are_closed_bit_by_bit_and_hold_up_nothing_else() {
+    let world = fake_world().await;
+    world.claim_for("taskcluster-a", "", 10_000 * HOUR).await;
+    world.fill("queue/taskcluster-a/x", QueueKind::Classic, DELETE + 1).await;
+    for connection in 0..10 {
+        let connected_at = world.clock.now().minus(80 * HOUR).millis() + connection;
+        let connection_of = Connection { user: "taskcluster-a-1".into(), connected_at, listed: true };
+        world.fake().state().connections.insert(connection.to_string(), connection_of);
+    }
+    let careful = SweepPolicy { brakes: Brakes { most: 4, percent: 25 }, ..world.sweep_policy() };
+    let outcome = world.service().sweep(&careful, false).await.unwrap();
+    assert_eq!((outcome.changed, outcome.refused), (4, 0));
+    assert!(world.queues().await.is_empty());
+    let left: Vec<_> = world.fake().state().connections.keys().cloned().collect();
+    assert_eq!(left, ["3", "4", "5", "6", "7", "8", "9"], "the oldest go first");
+    assert!(outcome.reports.iter().any(|report| report.starts_with("7 connections")), "{:?}", outcome.reports);
+    for changed in [4, 3, 0] {
+        assert_eq!(world.service().sweep(&careful, false).await.unwrap().changed, changed);
+    }
 }
 
 #[tokio::test]

@@ -37,16 +37,13 @@ pub fn plan_expiry(seen: &Snapshot, now: Timestamp, policy: &ExpiryPolicy) -> Pl
         let remains = remains(&seen.inventory, &policy.names);
         let held: usize = remains.values().map(Remains::count).sum();
         let mut plan = Plan { seen: seen.namespaces.len() + held, ..Plan::default() };
-        for namespace in &seen.namespaces {
-            match namespace.gone {
-                None => plan_live(&mut plan, namespace, seen, now, policy, may_remove),
-                Some(gone) if gone.since <= now && may_remove => {
-                    plan_gone(&mut plan, namespace, gone, remains.get(&namespace.name), now, policy.margin);
-                }
-                Some(_) => {}
-            }
+        for namespace in seen.namespaces.iter().filter(|namespace| namespace.gone.is_none()) {
+            plan_live(&mut plan, namespace, seen, now, policy, may_remove);
         }
         plan_orphans(&mut plan, seen, &remains, now, policy, may_remove);
+        if may_remove {
+            plan_gone(&mut plan, seen, &remains, now, policy);
+        }
         plan
     })
 }
@@ -92,26 +89,38 @@ fn bury(namespace: &Namespace, now: Timestamp) -> Namespace {
     Namespace { gone: Some(Gone { since: now, cleaning_until: None }), rotation, ..namespace.clone() }
 }
 
+/// Works off the tombstones, as far as one run may.
 fn plan_gone(
     plan: &mut Plan,
-    tombstone: &Namespace,
-    gone: Gone,
-    remains: Option<&Remains>,
+    seen: &Snapshot,
+    remains: &BTreeMap<Name, Remains>,
     now: Timestamp,
-    margin: Duration,
+    policy: &ExpiryPolicy,
 ) {
-    if gone.cleaning_until.is_some_and(|until| until > now) {
-        return;
+    let mut allowed = policy.brakes.allowed(plan.seen).saturating_sub(plan.removals());
+    let mut left = 0;
+    for tombstone in &seen.namespaces {
+        let Some(Gone { since, cleaning_until }) = tombstone.gone else { continue };
+        if since > now || cleaning_until.is_some_and(|until| until > now) {
+            continue;
+        }
+        match remains.get(&tombstone.name) {
+            Some(remains) => {
+                let part = remains.first(allowed);
+                allowed -= part.count();
+                left += remains.count() - part.count();
+                if part.count() > 0 {
+                    plan.push(Action::Clean(tombstone.clone(), part), format!("it is gone since {since}"));
+                }
+            }
+            None if since.plus(policy.margin) <= now => {
+                plan.push(Action::ForgetNamespace(tombstone.clone()), "the broker holds nothing of it any more");
+            }
+            None => {}
+        }
     }
-    let since = gone.since;
-    match remains {
-        Some(remains) => {
-            plan.push(Action::Clean(tombstone.clone(), remains.clone()), format!("it is gone since {since}"));
-        }
-        None if since.plus(margin) <= now => {
-            plan.push(Action::ForgetNamespace(tombstone.clone()), "the broker holds nothing of it any more");
-        }
-        None => {}
+    if left > 0 {
+        plan.reports.push(format!("{left} things of namespaces that are gone are left to the next runs"));
     }
 }
 

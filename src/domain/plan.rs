@@ -67,9 +67,34 @@ impl Remains {
     pub fn count(&self) -> usize {
         self.users.len() + self.connections.len() + self.queues.len() + self.exchanges.len()
     }
+
+    /// The first `most` of them, in the order in which they are removed.
+    pub(super) fn first(&self, most: usize) -> Remains {
+        let mut left = most;
+        let mut first = |things: &[String]| {
+            let taken = &things[..left.min(things.len())];
+            left -= taken.len();
+            taken.to_vec()
+        };
+        Remains {
+            users: first(&self.users),
+            connections: first(&self.connections),
+            queues: first(&self.queues),
+            exchanges: first(&self.exchanges),
+        }
+    }
 }
 
 impl Action {
+    /// How many things it decides to remove. Working off what was decided before, and closing connections that are too
+    /// old, is no decision: a run does no more of that than it may, and leaves the rest to the next ones.
+    pub fn decisions(&self) -> usize {
+        match self {
+            Action::DeleteQueue { .. } | Action::Bury(..) | Action::BuryOrphan(_) => 1,
+            _ => 0,
+        }
+    }
+
     /// How many things at the broker it removes, or marks for removal.
     pub fn removals(&self) -> usize {
         match self {
@@ -144,7 +169,7 @@ pub struct Plan {
     pub reports: Vec<String>,
     /// How many things of ours were seen.
     pub seen: usize,
-    /// Set where the plan was too drastic: the removals are not among the actions then.
+    /// Set where it would have decided to remove too much: nothing is removed then.
     pub refused: Option<TooDrastic>,
 }
 
@@ -160,7 +185,8 @@ impl Plan {
     }
 }
 
-/// How much one run may remove.
+/// How much one run may remove. A run that would decide to remove more removes nothing, so that a mistake is seen before
+/// it does harm; what needs no decision is rationed, so that nothing wedges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Brakes {
     /// At most this many things.
@@ -172,7 +198,7 @@ pub struct Brakes {
 /// So many removals are never too large a share, so that a small broker can be kept in order too.
 pub const ALWAYS_ALLOWED: usize = 20;
 
-/// A plan that would remove more than one run may.
+/// A plan that would decide to remove more than one run may.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the run would remove {removals} of {seen} things, and may remove at most {allowed}: nothing is removed. If it is \
@@ -188,12 +214,17 @@ pub struct TooDrastic {
 }
 
 impl Brakes {
-    /// Passes the plan that `make(true)` makes. Where that would remove too much, passes the one that `make(false)` makes,
-    /// which must remove nothing, with the refusal noted.
+    /// How many things a run may remove that sees so many.
+    pub fn allowed(self, seen: usize) -> usize {
+        self.most.min((seen * self.percent / 100).max(ALWAYS_ALLOWED))
+    }
+
+    /// Passes the plan that `make(true)` makes. Where that would decide to remove too much, passes the one that `make(false)`
+    /// makes, which must remove nothing, with the refusal noted.
     pub(super) fn hold(self, make: impl Fn(bool) -> Plan) -> Plan {
         let plan = make(true);
-        let (removals, seen) = (plan.removals(), plan.seen);
-        let allowed = self.most.min((seen * self.percent / 100).max(ALWAYS_ALLOWED));
+        let seen = plan.seen;
+        let (removals, allowed) = (plan.actions.iter().map(|step| step.action.decisions()).sum(), self.allowed(seen));
         if removals <= allowed {
             return plan;
         }
@@ -204,11 +235,24 @@ impl Brakes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
+    use crate::domain::alert::Level;
+    use crate::domain::namespace::Version;
 
     fn plan(removals: usize, seen: usize) -> Plan {
-        let close = |n: usize| Action::CloseConnection { connection: n.to_string(), user: "u".into() };
+        let alert = |n: usize| Alert {
+            queue: n.to_string(),
+            namespace: Name::from_stored("taskcluster-x".into()),
+            level: Level::Deleting,
+            since: Timestamp::from_millis(0),
+            messages: 1,
+            seen: Timestamp::from_millis(0),
+            growth: None,
+            told: None,
+            version: Version(1),
+        };
         let mut plan = Plan { seen, ..Plan::default() };
-        (0..removals).for_each(|n| plan.push(close(n), "because"));
+        (0..removals).for_each(|n| plan.push(Action::DeleteQueue { alert: alert(n), tried: false }, "because"));
         plan
     }
 
@@ -227,5 +271,19 @@ mod tests {
         assert!(refused(26, 100));
         assert!(!refused(500, 100_000));
         assert!(refused(501, 100_000));
+    }
+
+    #[test]
+    fn a_part_of_what_remains_is_taken_in_the_order_of_removal() {
+        let all = Remains {
+            users: vec!["1".into(), "2".into()],
+            queues: vec!["a".into(), "b".into()],
+            exchanges: vec!["x".into()],
+            ..Remains::default()
+        };
+        assert_eq!(all.first(9), all);
+        let part = all.first(3);
+        assert_eq!((part.users.len(), part.queues.len(), part.count()), (2, 1, 3));
+        assert_eq!(all.first(0), Remains::default());
     }
 }

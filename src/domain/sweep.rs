@@ -215,7 +215,9 @@ impl Sweep<'_> {
         }
     }
 
+    /// Closes connections that are too old or whose namespace is gone; the oldest first, as many as one run may.
     fn guard_connections(&mut self) {
+        let mut closing = Vec::new();
         for connection in &self.seen.inventory.connections {
             let Some((owner, _)) = self.policy.names.owner_of_user(&connection.user) else { continue };
             self.plan.seen += 1;
@@ -228,10 +230,18 @@ impl Sweep<'_> {
             } else {
                 continue;
             };
-            if self.may_remove {
-                let (connection, user) = (connection.name.clone(), connection.user.clone());
-                self.plan.push(Action::CloseConnection { connection, user }, reason);
-            }
+            closing.push((connection, reason));
+        }
+        closing.sort_by_key(|(connection, _)| connection.connected);
+        let allowed = self.policy.brakes.allowed(self.plan.seen).saturating_sub(self.plan.removals());
+        let allowed = if self.may_remove { allowed } else { 0 };
+        if closing.len() > allowed {
+            let left = closing.len() - allowed;
+            self.plan.reports.push(format!("{left} connections that are to be closed are left to the next runs"));
+        }
+        for (connection, reason) in closing.into_iter().take(allowed) {
+            let (connection, user) = (connection.name.clone(), connection.user.clone());
+            self.plan.push(Action::CloseConnection { connection, user }, reason);
         }
     }
 

@@ -84,13 +84,16 @@ impl Service {
         dry_run: bool,
         outcome: &mut Outcome,
     ) -> Result<(), ServiceError> {
+        let mut policy = policy.clone();
         for _ in 0..EXPIRY_ROUNDS {
             let now = self.clock.now();
             let deadline = self.deadline(now, "an expiry");
             let inventory = self.inventory().await?;
             let namespaces = self.store.namespaces(Select::All).await?;
             let seen = Snapshot { inventory, namespaces, alerts: Vec::new() };
-            let plan = plan_expiry(&seen, now, policy);
+            let plan = plan_expiry(&seen, now, &policy);
+            // What one round removes is taken from what the whole run may.
+            policy.brakes.most = policy.brakes.allowed(plan.seen).saturating_sub(plan.removals());
             outcome.note(&plan);
             if dry_run {
                 outcome.plan = Some(plan.actions.iter().map(Step::from).collect());
@@ -99,7 +102,7 @@ impl Service {
             let again = plan.actions.iter().any(|step| matches!(step.action, Action::Bury(..) | Action::Clean(..)));
             let failed = outcome.failed;
             self.apply(plan, &seen, &Limits { deadline, delete_threshold: u64::MAX }, outcome).await?;
-            if !again || outcome.failed > failed {
+            if !again || outcome.failed > failed || policy.brakes.most == 0 {
                 break;
             }
         }
