@@ -410,6 +410,26 @@ async fn connections_of_gone_namespaces_and_old_ones_are_closed_with_a_reason() 
 
 /// After a restart of the broker all connections are of one age, and become too old at once.
 #[tokio::test]
+async fn an_owner_who_claims_for_short_times_is_not_warned_each_time() {
+    let world = fake_world().await;
+    let claim = async || world.claim_for("taskcluster-a", "a@a.com", HOUR / 2).await;
+    claim().await;
+    world.fill("queue/taskcluster-a/x", QueueKind::Classic, 5).await;
+    let mut warnings = 0;
+    for _ in 0..12 {
+        claim().await;
+        expire(&world).await;
+        warnings += told(&world).await.len();
+        world.clock.advance(HOUR / 6);
+    }
+    assert_eq!(warnings, 2, "in two hours");
+    world.clock.advance(2 * HOUR);
+    expire(&world).await;
+    let subjects = told(&world).await;
+    assert!(subjects.len() == 1 && subjects[0].contains(" expired at "), "{subjects:?}");
+}
+
+#[tokio::test]
 async fn many_old_connections_are_closed_bit_by_bit_and_hold_up_nothing_else() {
     let world = fake_world().await;
     world.claim_for("taskcluster-a", "", 10_000 * HOUR).await;

@@ -59,12 +59,12 @@ fn plan_live(
     let expires = namespace.expires;
     if expires.plus(policy.delay) <= now {
         if may_remove {
-            let event = (namespace.warned == Some(expires)).then_some(Event::NamespaceExpired { expires, at: now });
+            let event = was_warned(namespace, policy).then_some(Event::NamespaceExpired { expires, at: now });
             plan.push(Action::Bury(bury(namespace, now), event), format!("it expired at {expires}"));
         }
         return;
     }
-    if expires > now.plus(policy.warning) || namespace.warned == Some(expires) || namespace.contact.is_empty() {
+    if expires > now.plus(policy.warning) || was_warned(namespace, policy) || namespace.contact.is_empty() {
         return;
     }
     let queues: Vec<_> = seen
@@ -81,6 +81,12 @@ fn plan_live(
         let event = Event::NamespaceExpiring { expires, queues, at: now };
         plan.push(Action::WarnOfExpiry(warned, event), format!("it expires at {expires} and has messages"));
     }
+}
+
+/// Whether its owner was told that the namespace ends, now or a little earlier. One who claims again and again for a short
+/// time moves the end each time, and is not told each time.
+fn was_warned(namespace: &Namespace, policy: &ExpiryPolicy) -> bool {
+    namespace.warned.is_some_and(|end| end.plus(policy.warning) > namespace.expires)
 }
 
 /// The tombstone of a namespace: its passwords go at once.

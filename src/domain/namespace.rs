@@ -44,7 +44,7 @@ pub struct Namespace {
     pub rotation: Rotation,
     /// Set once it expired: the record is then a tombstone, and what belongs to it at the broker is being removed.
     pub gone: Option<Gone>,
-    /// The value of `expires` that its contact was last warned of.
+    /// The `expires` that its contact was last warned of.
     pub warned: Option<Timestamp>,
     /// The version at which the record was read, or a new one.
     pub version: Version,
