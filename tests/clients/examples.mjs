@@ -53,4 +53,8 @@ await check(name('claim.sh prints the namespace and claims it'), async () => {
   await logIn('taskcluster-example', connectionString);
 });
 
+await check(name('exec.sh gives the connection string to a command'), async () => {
+  assert.match(await run('bash', '-eu', 'exec.sh'), /^Connecting to 127\.0\.0\.1:\d+\/%2F(\?.*)?\n$/);
+});
+
 process.exit();
