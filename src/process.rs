@@ -74,13 +74,7 @@ impl Task {
 
 /// The database URL of the configuration, read.
 fn database_url(config: &Config) -> Result<DatabaseUrl> {
-    let url = config.store.database_url.expose().parse()?;
-    if let DatabaseUrl::Sqlite(path) = &url
-        && let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty())
-    {
-        std::fs::create_dir_all(folder).with_context(|| format!("the folder {} can't be made", folder.display()))?;
-    }
-    Ok(url)
+    Ok(config.store.database_url.expose().parse()?)
 }
 
 async fn open_store(config: &Config) -> Result<Arc<dyn Store>> {

@@ -245,8 +245,6 @@ settings! {
         smtp_url: Secret = SMTP_URL, "", "smtpUrl", "NOTIFY_SMTP_URL";
         /// Who e-mail comes from.
         from: String = MAILBOX, "", "from", "NOTIFY_FROM";
-        /// Who answers go to, where that is somebody else.
-        reply_to: String = MAILBOX, "", "replyTo", "NOTIFY_REPLY_TO";
     }
 
     /// What the service writes about its work, on its standard output.
