@@ -1,13 +1,14 @@
 //! The program `taskcluster-pulse`: arguments, configuration, telemetry, one process, exit code.
 
 use std::ffi::OsString;
+use std::fmt::{Display, Write as _};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use clap::builder::ArgPredicate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use futures::StreamExt as _;
@@ -18,7 +19,8 @@ use taskcluster_pulse::clock::{Clock, SystemClock, Timestamp};
 use taskcluster_pulse::config::{self, Config, Needs};
 use taskcluster_pulse::exec::{self, ExecError, OnReclaim};
 use taskcluster_pulse::process::{self, Process, Task};
-use taskcluster_pulse::service::Outcome;
+use taskcluster_pulse::service::{Outcome, Step};
+use taskcluster_pulse::taskcluster::TaskclusterError;
 use taskcluster_pulse::telemetry::{self, Stream};
 
 /// A namespace credential broker for RabbitMQ: rotating passwords for anything that has Taskcluster credentials.
@@ -162,6 +164,7 @@ fn parse_expires(text: &str) -> Result<Expires, String> {
         .ok_or_else(|| "give a date such as 2026-12-01T00:00:00Z, or a time from now such as \"4 hours\"".to_owned())
 }
 
+const DONE: u8 = 0;
 const FAILED: u8 = 1;
 const WRONG: u8 = 2;
 const REFUSED: u8 = 3;
@@ -172,10 +175,7 @@ const NOT_FOUND: u8 = 127;
 fn main() -> ExitCode {
     let Arguments { config: file, command } = Arguments::parse();
     let (needs, output) = match &command {
-        Command::Settings => {
-            print!("{}", config::listing());
-            return ExitCode::SUCCESS;
-        }
+        Command::Settings => return exit_code(print(config::listing().trim_end()), Stream::Stderr),
         Command::Serve => (Needs::SERVE, Stream::Stdout),
         Command::Web => (Needs::WEB, Stream::Stdout),
         Command::Migrate => (Needs::MIGRATE, Stream::Stdout),
@@ -206,14 +206,26 @@ fn main() -> ExitCode {
         tokio.shutdown_background();
         ran
     });
-    ran.unwrap_or_else(|error| {
-        tracing::error!("{error:#}");
-        eprintln!("taskcluster-pulse: {error:#}");
-        ExitCode::from(FAILED)
-    })
+    exit_code(ran, output)
 }
 
-async fn run(command: Command, config: Config) -> Result<ExitCode> {
+/// Tells of an error: on the standard error, and in the log where that goes elsewhere.
+fn exit_code(ran: Result<u8>, log: Stream) -> ExitCode {
+    ExitCode::from(ran.unwrap_or_else(|error| {
+        if log == Stream::Stdout {
+            tracing::error!("{error:#}");
+        }
+        eprintln!("taskcluster-pulse: {error:#}");
+        match error.downcast_ref() {
+            Some(TaskclusterError::Unusable(_)) => WRONG,
+            Some(error) if client::is_refusal(error) => REFUSED,
+            _ => FAILED,
+        }
+    }))
+}
+
+/// Runs a command, and gives its exit code.
+async fn run(command: Command, config: Config) -> Result<u8> {
     let (task, options) = match command {
         Command::Serve => return serve(config, true, true).await,
         Command::Web => return serve(config, true, false).await,
@@ -222,58 +234,50 @@ async fn run(command: Command, config: Config) -> Result<ExitCode> {
         Command::Claim(Claim { what, json, watch: true }) => return watch(&config, what, json).await,
         Command::Claim(Claim { what, json, .. }) => return claim(&config, what, json).await,
         Command::Exec(options) => return exec(&config, options).await,
-        Command::Settings => return Ok(ExitCode::SUCCESS),
+        Command::Settings => return Ok(DONE),
         Command::RotateNamespaces(options) => (Task::Rotate, options),
         Command::MonitorRabbit(options) => (Task::Monitor, options),
         Command::ExpireNamespaces(options) => (Task::Expire, options),
         Command::DeliverNotices(options) => (Task::Deliver, options),
     };
     let process = Process::new(config).await?;
-    let report = if options.json { print_json } else { print_text };
+    let text = if options.json { |outcome: &Outcome| format!("{:#}", outcome.to_json()) } else { text };
     if let Some(every) = options.every {
-        process.run_every(task, every, report).await?;
-        return Ok(ExitCode::SUCCESS);
+        // Nobody may be reading any more; the work goes on.
+        process.run_every(task, every, |outcome| drop(print(text(outcome)))).await?;
+        return Ok(DONE);
     }
     let outcome = process.run_once(task, options.dry_run).await?;
-    report(&outcome);
+    print(text(&outcome))?;
     Ok(match outcome {
-        Outcome { refused, .. } if refused > 0 => ExitCode::from(REFUSED),
-        Outcome { failed, .. } if failed > 0 => ExitCode::from(FAILED),
-        _ => ExitCode::SUCCESS,
+        Outcome { refused, .. } if refused > 0 => REFUSED,
+        Outcome { failed, .. } if failed > 0 => FAILED,
+        _ => DONE,
     })
 }
 
-async fn serve(config: Config, web: bool, worker: bool) -> Result<ExitCode> {
+async fn serve(config: Config, web: bool, worker: bool) -> Result<u8> {
     Process::new(config).await?.serve(web, worker).await?;
-    Ok(ExitCode::SUCCESS)
+    Ok(DONE)
 }
 
-async fn migrate(config: &Config) -> Result<ExitCode> {
+async fn migrate(config: &Config) -> Result<u8> {
     let applied = process::migrate(config).await?;
     if applied.is_empty() {
-        println!("The database is up to date.");
+        return print("The database is up to date.");
     }
-    for name in applied {
-        println!("Applied {name}.");
-    }
-    Ok(ExitCode::SUCCESS)
+    applied.iter().try_fold(DONE, |_, name| print(format_args!("Applied {name}.")))
 }
 
-async fn claim(config: &Config, What { namespace, expires, contact }: What, json: bool) -> Result<ExitCode> {
+async fn claim(config: &Config, What { namespace, expires, contact }: What, json: bool) -> Result<u8> {
     let taskcluster = process::taskcluster(config, Arc::new(SystemClock))?;
     let options = ClaimOptions { expires, contact };
-    match client::claim(&taskcluster, &namespace, &options, SystemClock.now()).await {
-        Ok(answer) if json => println!("{answer:#}"),
-        Ok(answer) => match answer["connectionString"].as_str() {
-            Some(connection_string) => println!("{connection_string}"),
-            None => anyhow::bail!("the service answered without a connectionString"),
-        },
-        Err(error) => {
-            eprintln!("{error}");
-            return Ok(ExitCode::from(if client::is_refusal(&error) { REFUSED } else { FAILED }));
-        }
+    let answer = client::claim(&taskcluster, &namespace, &options, SystemClock.now()).await?;
+    match answer["connectionString"].as_str() {
+        Some(_) if json => print(format_args!("{answer:#}")),
+        Some(connection_string) => print(connection_string),
+        None => bail!("the service answered without a connectionString"),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn claims(config: &Config, What { namespace, expires, contact }: What) -> Result<client::Claims> {
@@ -281,7 +285,7 @@ fn claims(config: &Config, What { namespace, expires, contact }: What) -> Result
     Ok(client::claims(taskcluster, &namespace, ClaimOptions { expires, contact }, Arc::new(SystemClock)))
 }
 
-async fn watch(config: &Config, what: What, json: bool) -> Result<ExitCode> {
+async fn watch(config: &Config, what: What, json: bool) -> Result<u8> {
     let namespace = what.namespace.clone();
     let (mut claims, mut claimed) = (claims(config, what)?, false);
     while let Some(item) = claims.next().await {
@@ -297,19 +301,16 @@ async fn watch(config: &Config, what: What, json: bool) -> Result<ExitCode> {
                 } else {
                     connection_string.to_owned()
                 };
-                writeln!(std::io::stdout(), "{line}")?;
+                print(line)?;
             }
-            Err(Trouble::Refused(error)) if !claimed => {
-                eprintln!("{error}");
-                return Ok(ExitCode::from(REFUSED));
-            }
+            Err(Trouble::Refused(error)) if !claimed => return Err(error.into()),
             Err(trouble) => tracing::warn!("{trouble}"),
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(DONE)
 }
 
-async fn exec(config: &Config, options: Exec) -> Result<ExitCode> {
+async fn exec(config: &Config, options: Exec) -> Result<u8> {
     let claims = claims(config, options.what)?;
     let mut command = options.command.into_iter();
     let options = exec::Options {
@@ -323,7 +324,7 @@ async fn exec(config: &Config, options: Exec) -> Result<ExitCode> {
         file: options.file,
         wait: options.wait,
     };
-    Ok(ExitCode::from(exec::run(claims, &options).await.unwrap_or_else(|error| {
+    Ok(exec::run(claims, &options).await.unwrap_or_else(|error| {
         eprintln!("taskcluster-pulse: {error}");
         match error {
             ExecError::Refused(_) => REFUSED,
@@ -331,23 +332,27 @@ async fn exec(config: &Config, options: Exec) -> Result<ExitCode> {
             ExecError::Start { .. } => NOT_STARTED,
             ExecError::NotClaimed { .. } | ExecError::File { .. } | ExecError::System(_) => FAILED,
         }
-    })))
+    }))
 }
 
-fn print_json(outcome: &Outcome) {
-    println!("{:#}", outcome.to_json());
+/// Writes to the standard output; done only if it is written.
+fn print(text: impl Display) -> Result<u8> {
+    let mut output = std::io::stdout().lock();
+    writeln!(output, "{text}").and_then(|()| output.flush()).context("the standard output can't be written")?;
+    Ok(DONE)
 }
 
-fn print_text(outcome: &Outcome) {
-    if let Some(plan) = &outcome.plan {
-        let width = |cell: fn(&taskcluster_pulse::service::Step) -> usize| plan.iter().map(cell).max().unwrap_or(0);
-        let (verbs, objects) = (width(|step| step.action.len()), width(|step| step.object.chars().count()));
-        for step in plan {
-            println!("{:verbs$}  {:objects$}  {}", step.action, step.object, step.reason);
-        }
+/// The result of a run for people: the plan of a dry run as a table, what was noticed, and the summary line.
+fn text(outcome: &Outcome) -> String {
+    let mut text = String::new();
+    let plan = outcome.plan.as_deref().unwrap_or_default();
+    let width = |cell: fn(&Step) -> usize| plan.iter().map(cell).max().unwrap_or(0);
+    let (verbs, objects) = (width(|step| step.action.len()), width(|step| step.object.chars().count()));
+    for Step { action, object, reason } in plan {
+        let _ = writeln!(text, "{action:verbs$}  {object:objects$}  {reason}");
     }
     for report in &outcome.reports {
-        println!("note: {report}");
+        let _ = writeln!(text, "note: {report}");
     }
-    println!("{outcome}");
+    text + &outcome.to_string()
 }

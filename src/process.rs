@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -32,7 +32,7 @@ use crate::notify::log::Log;
 use crate::notify::smtp::Smtp;
 use crate::notify::taskcluster::NotifyService;
 use crate::secret::Password;
-use crate::service::{ConnectionTemplate, Outcome, Policy, Service, ServiceError};
+use crate::service::{ConnectionTemplate, Outcome, Policy, Service, ServiceError, Step};
 use crate::store::{self, DatabaseUrl, KeyRing, Store};
 use crate::taskcluster::{Credentials, Limits, Taskcluster};
 
@@ -221,37 +221,42 @@ pub struct Process {
     config: Arc<Config>,
     service: Arc<Service>,
     clock: Arc<dyn Clock>,
+    stop: Stop,
 }
 
 impl Process {
-    /// Puts the service together. The database and the broker need not be reachable yet.
+    /// Puts the service together. The database and the broker need not be reachable yet. From here on, SIGTERM and SIGINT
+    /// end the process as soon as what is under way is finished, and a second one ends it at once.
     ///
     /// # Errors
     /// What can't be used of the configuration, and a database with a schema that this program doesn't know.
     pub async fn new(config: Config) -> Result<Process> {
+        let stop = stop_signal()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (store, broker) = (open_store(&config).await?, broker(&config)?);
         let service = Service::new(store, broker, clock.clone(), policy(&config));
-        Ok(Process { config: Arc::new(config), service: Arc::new(service), clock })
+        Ok(Process { config: Arc::new(config), service: Arc::new(service), clock, stop })
     }
 
     /// Runs one task once.
     ///
     /// # Errors
-    /// What kept it from running at all.
+    /// What kept it from running at all, or to its end.
     pub async fn run_once(&self, task: Task, dry_run: bool) -> Result<Outcome> {
-        let dry_run = dry_run || self.config.app.mock_maintenance;
         let runner = self.runner()?;
-        Ok(runner.run(task, dry_run).await?)
+        let run = runner.run(task, dry_run || runner.mock);
+        match finish(run, self.stop.clone(), runner.drain).await {
+            Some(outcome) => Ok(outcome?),
+            None => bail!("the process was told to stop before the run was finished; the next run goes on from there"),
+        }
     }
 
     /// Runs one task again and again, until the process is told to stop.
     ///
     /// # Errors
     /// What is wrong with the configuration.
-    pub async fn run_every(&self, task: Task, every: Duration, report: fn(&Outcome)) -> Result<()> {
-        let stop = stop_signal()?;
-        self.runner()?.repeat(task, every, report, stop).await;
+    pub async fn run_every(&self, task: Task, every: Duration, report: impl Fn(&Outcome)) -> Result<()> {
+        self.runner()?.repeat(task, every, report, self.stop.clone()).await;
         Ok(())
     }
 
@@ -260,17 +265,16 @@ impl Process {
     /// # Errors
     /// What is wrong with the configuration, and a port that can't be listened at.
     pub async fn serve(&self, web: bool, worker: bool) -> Result<()> {
-        let stop = stop_signal()?;
         let mut parts = JoinSet::new();
         if web {
-            parts.spawn(self.web(stop.clone()).await?);
+            parts.spawn(self.web(self.stop.clone()).await?);
         }
         if worker {
             let runner = Arc::new(self.runner()?);
             for task in Task::ALL {
-                let (runner, stop) = (runner.clone(), stop.clone());
+                let (runner, stop) = (runner.clone(), self.stop.clone());
                 let every = task.interval(&self.config);
-                parts.spawn(async move { runner.repeat(task, every, |_| (), stop).await });
+                parts.spawn(async move { runner.repeat(task, every, log_plan, stop).await });
             }
         }
         while let Some(ended) = parts.join_next().await {
@@ -299,6 +303,7 @@ impl Process {
             App::new(self.service.clone(), authenticator, self.clock.clone(), settings).map_err(anyhow::Error::msg)?;
         let address = SocketAddr::new(server.address, server.port);
         let listener = TcpListener::bind(address).await.with_context(|| format!("can't listen at {address}"))?;
+        // Where the port was left to the system, this line is how people and scripts learn it.
         tracing::info!("listening at http://{}", listener.local_addr()?);
         let patience =
             Patience { idle: server.keep_alive_timeout, head: server.header_timeout, reply: server.body_timeout };
@@ -313,6 +318,7 @@ impl Process {
             expiry: expiry_policy(&self.config),
             notifier: notifier(&self.config, self.clock.clone())?,
             mock: self.config.app.mock_maintenance,
+            drain: self.config.server.drain_timeout,
             service: self.service.clone(),
         })
     }
@@ -325,6 +331,8 @@ struct Runner {
     sweep: SweepPolicy,
     expiry: ExpiryPolicy,
     mock: bool,
+    /// How long a run may go on when the process is to end.
+    drain: Duration,
 }
 
 impl Runner {
@@ -347,11 +355,15 @@ impl Runner {
 
     /// Runs a task every so often until `stop`. A run that fails is logged and makes the pause longer; a panic is a failure
     /// like any other.
-    async fn repeat(&self, task: Task, every: Duration, report: fn(&Outcome), stop: Stop) {
+    async fn repeat(&self, task: Task, every: Duration, report: impl Fn(&Outcome), stop: Stop) {
         let mut failures = 0;
         loop {
-            let ran = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(self.run(task, self.mock)));
-            let good = match ran.await {
+            let run = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(self.run(task, self.mock)));
+            let Some(ran) = finish(run, stop.clone(), self.drain).await else {
+                tracing::warn!(?task, "the run did not finish within {:?}, and is cut off", self.drain);
+                return;
+            };
+            let good = match ran {
                 Ok(Ok(outcome)) => {
                     tracing::info!(r#type = "monitor.periodic", name = outcome.task, "{outcome}");
                     report(&outcome);
@@ -384,21 +396,45 @@ async fn stopped(mut stop: Stop) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Watches for SIGTERM and SIGINT.
+/// Lets `work` go on to its end; once the process is to end, for no longer than `drain`. What is cut off is left as a crash
+/// would leave it.
+async fn finish<T>(work: impl Future<Output = T>, stop: Stop, drain: Duration) -> Option<T> {
+    let late = async {
+        stopped(stop).await;
+        tokio::time::sleep(drain).await;
+    };
+    tokio::select! {
+        done = work => Some(done),
+        () = late => None,
+    }
+}
+
+/// Watches for SIGTERM and SIGINT. The second one ends the process at once, with the exit code of a failure.
 fn stop_signal() -> Result<Stop> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (sender, stop) = watch::channel(false);
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        for stopping in [false, true] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if stopping {
+                tracing::warn!("stopped by a second signal: what was under way is cut off");
+                std::process::exit(1);
+            }
+            tracing::info!("stopping: what is under way is finished first");
+            let _ = sender.send(true);
         }
-        tracing::info!("stopping: what is under way is finished first");
-        let _ = sender.send(true);
-        // Kept alive, so that receivers don't take its end for a signal of another kind.
-        std::future::pending::<()>().await;
     });
     Ok(stop)
+}
+
+/// Logs what a run would have done, where it was not to do it.
+fn log_plan(outcome: &Outcome) {
+    for Step { action, object, reason } in outcome.plan.iter().flatten() {
+        tracing::info!(r#type = "monitor.plan", task = outcome.task, "would {action} {object}: {reason}");
+    }
 }
 
 /// Brings the schema of the configured database up to date, and gives the names of the migrations that this took.

@@ -193,7 +193,7 @@ settings! {
         request_timeout: Duration = SPAN, "20 s", "requestTimeout", "SERVER_REQUEST_TIMEOUT";
         /// How long a connection is kept on which no request comes. It must be longer than the proxy keeps its own.
         keep_alive_timeout: Duration = SPAN, "90 s", "keepAliveTimeout", "SERVER_KEEP_ALIVE_TIMEOUT";
-        /// How long running requests may go on when the service is told to stop. Heroku kills it after 30 s.
+        /// How long running requests and tasks may go on when the process is told to stop. Heroku kills it after 30 s.
         drain_timeout: Duration = SPAN, "25 s", "drainTimeout", "SERVER_DRAIN_TIMEOUT";
         /// The largest body of a request, as large as Taskcluster's services take.
         body_limit: usize = SIZE, "10 MiB", "bodyLimit", "SERVER_BODY_LIMIT";

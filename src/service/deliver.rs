@@ -37,6 +37,7 @@ impl Service {
     pub async fn deliver(&self, notifier: &dyn Notifier, dry_run: bool) -> Result<Outcome, ServiceError> {
         let started = Instant::now();
         let mut outcome = Outcome::of("deliver-notices");
+        outcome.plan = dry_run.then(Vec::new);
         for _ in 0..if dry_run { 0 } else { ROUNDS } {
             let now = self.clock.now();
             let taken = self.store.take_notices(now, now.plus(TAKEN), BATCH).await?;

@@ -23,8 +23,9 @@ use crate::notify::message;
 use crate::secret::PasswordHash;
 use crate::store::{Change, Record, Select, Write};
 
-/// How long one process has a task to itself.
-const TASK_LEASE: Duration = Duration::from_secs(300);
+/// How long one process has a task to itself. No longer than the sweep's default interval, so that a process that dies
+/// costs one turn. Where a run takes longer, another one at once does no harm.
+const TASK_LEASE: Duration = Duration::from_secs(120);
 
 /// How often one expiry run looks again at what its own removals left.
 const EXPIRY_ROUNDS: usize = 3;

@@ -4,6 +4,7 @@
 
 pub mod fake_broker;
 pub mod postgres;
+pub mod processes;
 pub mod pulse;
 pub mod rabbitmq;
 pub mod world;

@@ -3,7 +3,7 @@
 use std::env;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::{StreamExt as _, stream};
 use lapin::{Connection, ConnectionProperties};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Client, Method};
@@ -126,7 +126,8 @@ impl Vhost {
         let names = users.as_array().into_iter().flatten().filter_map(|user| user["name"].as_str());
         let paths = names.filter(|name| name.starts_with(&self.prefix)).map(|name| format!("users/{}", escaped(name)));
         let deletions = paths.map(async |path| self.rabbitmq.admin(Method::DELETE, &path, None).await);
-        join_all(deletions).await;
+        // More at once than these are more than a busy node accepts.
+        stream::iter(deletions).buffer_unordered(8).for_each(async |_| ()).await;
         self.rabbitmq.admin(Method::DELETE, &format!("vhosts/{}", escaped(&self.name)), None).await;
     }
 }

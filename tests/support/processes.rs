@@ -1,0 +1,369 @@
+//! The program itself, started as people start it: what it is given, what it writes, and how it ends.
+//!
+//! A process is killed when its handle is dropped, also by a test that fails. Whatever any process has written is searched
+//! for secrets when its deployment is dropped.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::Method;
+use serde_json::{Value, json};
+use taskcluster_pulse::clock::{SystemClock, Timestamp};
+use taskcluster_pulse::taskcluster::{Credentials, Limits, Taskcluster, TaskclusterError};
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use url::Url;
+
+use super::fake_broker::FakeBroker;
+use super::postgres::TestDatabase;
+use super::rabbitmq::{RabbitMq, log_in};
+use super::world::{BrokerKind, Side, StoreKind};
+
+/// How long a process may take for anything that a test waits for. It is generous, because the machine may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Everything that can be logged.
+const LEVEL: &str = "root:debug hyper:debug hyper_util:debug reqwest:debug rustls:debug tokio_postgres:debug \
+                     tokio_rusqlite:debug lettre:debug deadpool_postgres:debug";
+
+const CLIENT_ID: &str = "test/client";
+const ACCESS_TOKEN: &str = "canary-access-token-0123456789abcdefABCDEF";
+const DATABASE_PASSWORD: &str = "canary-database-password";
+/// The key under which stored passwords are sealed.
+pub const CRYPTO_KEY: &str = "Y2FuYXJ5LWNyeXB0by1rZXktMDEyMzQ1Njc4OWFiY2Q=";
+
+/// The settings that all processes of a test share, and the database and broker that they name.
+pub struct Deployment {
+    /// The broker.
+    pub side: Side,
+    /// The database; `None` for a SQLite file in `folder`.
+    pub database: Option<TestDatabase>,
+    /// Where the processes run.
+    pub folder: TempDir,
+    variables: BTreeMap<String, String>,
+    /// Clients of the services that were called, since it takes a while to make one.
+    clients: Mutex<BTreeMap<Url, Arc<Taskcluster>>>,
+    secrets: Mutex<Vec<String>>,
+    written: Arc<Mutex<Vec<String>>>,
+}
+
+/// What a claim was answered.
+#[derive(Clone)]
+pub struct Answer {
+    /// What logs in.
+    pub connection_string: String,
+    /// Until when it does.
+    pub reclaim_at: Timestamp,
+}
+
+impl Deployment {
+    /// On an empty store, whose schema is up to date, and a broker of its own.
+    pub async fn new(store: StoreKind, broker: BrokerKind) -> Deployment {
+        let deployment = Deployment::unmigrated(store, broker).await;
+        if deployment.database.is_some() {
+            assert_eq!(deployment.run(&["migrate"]).await.code, Some(0));
+        }
+        deployment
+    }
+
+    /// The same with no schema in the store.
+    pub async fn unmigrated(store: StoreKind, broker: BrokerKind) -> Deployment {
+        let database = match store {
+            StoreKind::Sqlite => None,
+            StoreKind::Postgres => Some(TestDatabase::new().await),
+        };
+        let side = match broker {
+            BrokerKind::Fake => Side::Fake(FakeBroker::start().await),
+            BrokerKind::Real => Side::Real(RabbitMq::from_env().vhost().await),
+        };
+        let (config, amqp, prefix) = match &side {
+            Side::Fake(fake) => (fake.config(), "localhost:5672".to_owned(), ""),
+            Side::Real(vhost) => (vhost.config(), vhost.rabbitmq.amqp.clone(), vhost.prefix.as_str()),
+        };
+        let (host, port) = amqp.split_once(':').unwrap();
+        let clients = json!([{"clientId": CLIENT_ID, "accessToken": ACCESS_TOKEN, "scopes": ["pulse:namespace:*"]}]);
+        let variables = [
+            ("RABBIT_BASE_URL", config.base_url.as_str()),
+            ("RABBIT_USERNAME", &config.username),
+            ("RABBIT_PASSWORD", config.password.expose()),
+            ("TASKCLUSTER_AMQP_PROTOCOL", "amqp://"),
+            ("TASKCLUSTER_AMQP_HOSTNAME", host),
+            ("TASKCLUSTER_AMQP_PORT", port),
+            ("TASKCLUSTER_AMQP_VHOST", &config.vhost),
+            ("USERNAME_PREFIX", prefix),
+            ("SERVER_ADDRESS", "127.0.0.1"),
+            ("PORT", "0"),
+            ("LEVEL", LEVEL),
+            ("STATIC_CLIENTS", &clients.to_string()),
+            ("TASKCLUSTER_CLIENT_ID", CLIENT_ID),
+            ("TASKCLUSTER_ACCESS_TOKEN", ACCESS_TOKEN),
+        ];
+        let mut variables: BTreeMap<_, _> = variables.map(|(name, value)| (name.into(), value.to_owned())).into();
+        if let Some(database) = &database {
+            let keys = json!([{"id": "a", "algo": "aes-256", "key": CRYPTO_KEY}]);
+            variables.insert("DB_CRYPTO_KEYS".into(), keys.to_string());
+            variables.insert("DATABASE_URL".into(), with_password(&database.url()));
+        }
+        let management = format!("{}:{}", config.username, config.password.expose());
+        let secrets =
+            [config.password.expose(), &STANDARD.encode(management), ACCESS_TOKEN, DATABASE_PASSWORD, CRYPTO_KEY];
+        let secrets = Mutex::new(secrets.map(str::to_owned).into());
+        let folder = tempfile::tempdir().unwrap();
+        Deployment { side, database, folder, variables, clients: Mutex::default(), secrets, written: Arc::default() }
+    }
+
+    /// Sets a variable for the processes that are started from now on.
+    pub fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.variables.insert(name.to_owned(), value.into());
+    }
+
+    /// Has one more text that no process may write.
+    pub fn add_secret(&self, secret: &str) {
+        self.secrets.lock().unwrap().push(secret.to_owned());
+    }
+
+    /// Starts a process with these arguments.
+    pub fn start(&self, arguments: &[&str]) -> Program {
+        Program::start(arguments, self.folder.path(), &self.variables, Stdio::piped(), self.written.clone())
+    }
+
+    /// Starts a process that serves, and waits until it listens.
+    pub async fn serve(&self, arguments: &[&str]) -> (Program, Url) {
+        let program = self.start(arguments);
+        let url = program.url().await;
+        (program, url)
+    }
+
+    /// Runs a process to its end.
+    pub async fn run(&self, arguments: &[&str]) -> Ended {
+        self.start(arguments).end().await
+    }
+
+    /// Runs a process to its end whose standard output goes to `output`.
+    pub async fn run_into(&self, arguments: &[&str], output: Stdio) -> Ended {
+        Program::start(arguments, self.folder.path(), &self.variables, output, self.written.clone()).end().await
+    }
+
+    /// Claims as a client of the service at `url` does, without a second attempt.
+    pub async fn claim(&self, url: &Url, namespace: &str, payload: &Value) -> Result<Answer, TaskclusterError> {
+        let client = self.clients.lock().unwrap().entry(url.clone()).or_insert_with(|| Arc::new(client(url))).clone();
+        let reply = client.call(Method::POST, "pulse", &format!("namespace/{namespace}"), Some(payload)).await?;
+        let text = |key: &str| reply.body[key].as_str().unwrap_or_else(|| panic!("no {key}")).to_owned();
+        let connection_string = text("connectionString");
+        self.add_secret(password(&connection_string).as_str());
+        Ok(Answer { connection_string, reclaim_at: Timestamp::parse(&text("reclaimAt")).unwrap() })
+    }
+
+    /// Whether the broker lets a client in that connects with this; if not, why.
+    pub async fn try_login(&self, connection_string: &str) -> Result<(), String> {
+        match &self.side {
+            Side::Fake(fake) => {
+                let url = Url::parse(connection_string).unwrap();
+                let welcome = fake.can_log_in(url.username(), url.password().unwrap());
+                welcome.then_some(()).ok_or_else(|| "refused".to_owned())
+            }
+            Side::Real(_) => {
+                let connection = log_in(connection_string).await.map_err(|error| error.to_string())?;
+                // It is in; how it leaves is no matter.
+                let _ = connection.close(200, "bye".into()).await;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Drop for Deployment {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            return;
+        }
+        let secrets = self.secrets.lock().unwrap();
+        for text in self.written.lock().unwrap().iter() {
+            let shown = text.lines().find(|line| secrets.iter().any(|secret| line.contains(secret)));
+            assert!(shown.is_none(), "a process wrote a secret: {shown:?}");
+        }
+    }
+}
+
+fn client(url: &Url) -> Taskcluster {
+    let (client_id, access_token) = (CLIENT_ID.to_owned(), ACCESS_TOKEN.to_owned());
+    let credentials = Credentials { client_id, access_token, certificate: None };
+    let limits = Limits { timeout: PATIENCE, retries: 0, ..Limits::default() };
+    Taskcluster::new(url.clone(), Some(credentials), Arc::new(SystemClock), limits).unwrap()
+}
+
+/// The server lets everybody in, so that any password is right.
+fn with_password(url: &str) -> String {
+    let mut url = Url::parse(url).unwrap();
+    url.set_password(Some(DATABASE_PASSWORD)).unwrap();
+    url.to_string()
+}
+
+/// The password in a connection string.
+fn password(connection_string: &str) -> String {
+    let url = Url::parse(connection_string).expect("a connection string is a URL");
+    url.password().expect("a connection string has a password").to_owned()
+}
+
+/// What a process has written so far.
+#[derive(Default)]
+struct Output {
+    stdout: String,
+    stderr: String,
+    /// How many of the two are at their end.
+    ended: usize,
+}
+
+/// A running process.
+pub struct Program {
+    name: String,
+    child: Child,
+    output: watch::Receiver<Output>,
+    readers: Vec<JoinHandle<()>>,
+    written: Arc<Mutex<Vec<String>>>,
+}
+
+/// What is left of a process.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit code; `None` where a signal ended it.
+    pub code: Option<i32>,
+    /// All that it wrote to its standard output.
+    pub stdout: String,
+    /// All that it wrote to its standard error.
+    pub stderr: String,
+}
+
+impl Program {
+    /// Starts a process in `folder` with these variables and no others.
+    pub fn start(
+        arguments: &[&str],
+        folder: &Path,
+        variables: &BTreeMap<String, String>,
+        stdout: Stdio,
+        written: Arc<Mutex<Vec<String>>>,
+    ) -> Program {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_taskcluster-pulse"));
+        command.args(arguments).current_dir(folder).env_clear().envs(variables);
+        let mut child = command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
+        let (sender, output) = watch::channel(Output::default());
+        let mut readers = Vec::new();
+        match child.stdout.take() {
+            Some(stdout) => readers.push(read(stdout, sender.clone(), |output| &mut output.stdout)),
+            None => sender.send_modify(|output| output.ended += 1),
+        }
+        readers.push(read(child.stderr.take().unwrap(), sender, |output| &mut output.stderr));
+        Program { name: arguments.join(" "), child, output, readers, written }
+    }
+
+    /// Waits until it has written `text`, to either output, so many times.
+    pub async fn says_times(&self, text: &str, times: usize) {
+        let count = |output: &Output| output.stdout.matches(text).count() + output.stderr.matches(text).count();
+        let mut output = self.output.clone();
+        let said = output.wait_for(|output| count(output) >= times || output.ended == 2);
+        let said = timeout(PATIENCE, said).await.is_ok_and(|output| count(&output.unwrap()) >= times);
+        assert!(said, "`{}` did not say {text:?} {times} times:\n{}", self.name, self.shown());
+    }
+
+    /// Waits until it has written `text`.
+    pub async fn says(&self, text: &str) {
+        self.says_times(text, 1).await;
+    }
+
+    /// Where it listens, once it does.
+    pub async fn url(&self) -> Url {
+        let marker = "listening at ";
+        self.says(marker).await;
+        let output = self.stdout();
+        let (_, rest) = output.split_once(marker).unwrap();
+        Url::parse(rest.split(['"', '\n']).next().unwrap()).unwrap()
+    }
+
+    /// What it has written to its standard output so far.
+    pub fn stdout(&self) -> String {
+        self.output.borrow().stdout.clone()
+    }
+
+    fn shown(&self) -> String {
+        let output = self.output.borrow();
+        format!("---- its output\n{}---- its errors\n{}----", output.stdout, output.stderr)
+    }
+
+    /// Sends a signal: `TERM`, say.
+    pub fn signal(&self, signal: &str) {
+        let kill = format!("kill -{signal} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success(), "{kill}");
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its end.
+    pub async fn end(mut self) -> Ended {
+        let ended = timeout(PATIENCE, async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status;
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        });
+        let Ok(status) = ended.await else { panic!("`{}` did not end:\n{}", self.name, self.shown()) };
+        self.read_to_the_end();
+        let output = self.output.borrow();
+        Ended { code: status.code(), stdout: output.stdout.clone(), stderr: output.stderr.clone() }
+    }
+
+    fn read_to_the_end(&mut self) {
+        self.readers.drain(..).for_each(|reader| reader.join().unwrap());
+    }
+}
+
+impl Drop for Program {
+    /// Kills it, which it can neither notice nor refuse.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.read_to_the_end();
+        let output = self.output.borrow();
+        let mut written = self.written.lock().unwrap();
+        // What `claim` prints is a secret, and meant to be.
+        if !self.name.starts_with("claim ") {
+            written.push(output.stdout.clone());
+        }
+        written.push(output.stderr.clone());
+    }
+}
+
+/// Reads one output to its end, on a thread of its own.
+fn read(
+    from: impl Read + Send + 'static,
+    into: watch::Sender<Output>,
+    text: fn(&mut Output) -> &mut String,
+) -> JoinHandle<()> {
+    thread::spawn(move || {
+        for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line);
+            into.send_modify(|output| *text(output) += &format!("{line}\n"));
+        }
+        into.send_modify(|output| output.ended += 1);
+    })
+}
+
+/// Asks a service for a path, and gives status and body.
+pub async fn get(url: &Url, path: &str) -> (u16, String) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+    let answer = client.get(url.join(path).unwrap()).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
