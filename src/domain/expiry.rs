@@ -35,10 +35,11 @@ pub struct ExpiryPolicy {
 pub fn plan_expiry(seen: &Snapshot, now: Timestamp, policy: &ExpiryPolicy) -> Plan {
     policy.brakes.hold(|may_remove| {
         let remains = remains(&seen.inventory, &policy.names);
+        let filled = filled_queues(&seen.inventory, &policy.names);
         let held: usize = remains.values().map(Remains::count).sum();
         let mut plan = Plan { seen: seen.namespaces.len() + held, ..Plan::default() };
         for namespace in seen.namespaces.iter().filter(|namespace| namespace.gone.is_none()) {
-            plan_live(&mut plan, namespace, seen, now, policy, may_remove);
+            plan_live(&mut plan, namespace, filled.get(&namespace.name), now, policy, may_remove);
         }
         plan_orphans(&mut plan, seen, &remains, now, policy, may_remove);
         if may_remove {
@@ -51,7 +52,7 @@ pub fn plan_expiry(seen: &Snapshot, now: Timestamp, policy: &ExpiryPolicy) -> Pl
 fn plan_live(
     plan: &mut Plan,
     namespace: &Namespace,
-    seen: &Snapshot,
+    filled: Option<&Vec<(String, u64)>>,
     now: Timestamp,
     policy: &ExpiryPolicy,
     may_remove: bool,
@@ -67,18 +68,9 @@ fn plan_live(
     if expires > now.plus(policy.warning) || was_warned(namespace, policy) || namespace.contact.is_empty() {
         return;
     }
-    let queues: Vec<_> = seen
-        .inventory
-        .queues
-        .iter()
-        .filter(|queue| policy.names.owner_of_queue(&queue.name).as_ref() == Some(&namespace.name))
-        .filter_map(|queue| {
-            queue.messages.filter(|messages| *messages > 0).map(|messages| (queue.name.clone(), messages))
-        })
-        .collect();
-    if !queues.is_empty() {
+    if let Some(queues) = filled {
         let warned = Namespace { warned: Some(expires), ..namespace.clone() };
-        let event = Event::NamespaceExpiring { expires, queues, at: now };
+        let event = Event::NamespaceExpiring { expires, queues: queues.clone(), at: now };
         plan.push(Action::WarnOfExpiry(warned, event), format!("it expires at {expires} and has messages"));
     }
 }
@@ -174,6 +166,18 @@ fn plan_orphans(
             None => plan.reports.push(format!("the broker holds things of {name}, which is not in the store")),
         }
     }
+}
+
+/// The queues of each namespace that are known to have messages, and how many.
+fn filled_queues(inventory: &Inventory, names: &Names) -> BTreeMap<Name, Vec<(String, u64)>> {
+    let mut found: BTreeMap<Name, Vec<_>> = BTreeMap::new();
+    for queue in &inventory.queues {
+        let Some(messages) = queue.messages.filter(|messages| *messages > 0) else { continue };
+        if let Some(name) = names.owner_of_queue(&queue.name) {
+            found.entry(name).or_default().push((queue.name.clone(), messages));
+        }
+    }
+    found
 }
 
 /// What the broker holds of each namespace, be it in the store or not.
