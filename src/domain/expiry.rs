@@ -34,7 +34,7 @@ pub struct ExpiryPolicy {
 /// Plans an expiry run. `now` is a time before `seen` was seen.
 pub fn plan_expiry(seen: &Snapshot, now: Timestamp, policy: &ExpiryPolicy) -> Plan {
     policy.brakes.hold(|may_remove| {
-        let remains = remains(&seen.inventory, &policy.names);
+        let remains = remains(&seen.inventory, &policy.names, |_| true);
         let filled = filled_queues(&seen.inventory, &policy.names);
         let held: usize = remains.values().map(Remains::count).sum();
         let mut plan = Plan { seen: seen.namespaces.len() + held, ..Plan::default() };
@@ -180,26 +180,26 @@ fn filled_queues(inventory: &Inventory, names: &Names) -> BTreeMap<Name, Vec<(St
     found
 }
 
-/// What the broker holds of each namespace, be it in the store or not.
-pub(super) fn remains(inventory: &Inventory, names: &Names) -> BTreeMap<Name, Remains> {
+/// What the broker holds of each namespace that is `wanted`, be it in the store or not.
+pub(super) fn remains(inventory: &Inventory, names: &Names, wanted: impl Fn(&Name) -> bool) -> BTreeMap<Name, Remains> {
     let mut found: BTreeMap<Name, Remains> = BTreeMap::new();
     for user in &inventory.users {
-        if let Some((name, _)) = names.owner_of_user(&user.name) {
+        if let Some((name, _)) = names.owner_of_user(&user.name).filter(|(name, _)| wanted(name)) {
             found.entry(name).or_default().users.push(user.name.clone());
         }
     }
     for connection in &inventory.connections {
-        if let Some((name, _)) = names.owner_of_user(&connection.user) {
+        if let Some((name, _)) = names.owner_of_user(&connection.user).filter(|(name, _)| wanted(name)) {
             found.entry(name).or_default().connections.push(connection.name.clone());
         }
     }
     for queue in &inventory.queues {
-        if let Some(name) = names.owner_of_queue(&queue.name) {
+        if let Some(name) = names.owner_of_queue(&queue.name).filter(&wanted) {
             found.entry(name).or_default().queues.push(queue.name.clone());
         }
     }
     for exchange in &inventory.exchanges {
-        if let Some(name) = names.owner_of_exchange(exchange) {
+        if let Some(name) = names.owner_of_exchange(exchange).filter(&wanted) {
             found.entry(name).or_default().exchanges.push(exchange.clone());
         }
     }

@@ -105,11 +105,11 @@ impl Sweep<'_> {
 
     fn guard_queues(&mut self) {
         let alerts: BTreeMap<_, _> = self.seen.alerts.iter().map(|alert| (alert.queue.as_str(), alert)).collect();
-        let mut listed = BTreeSet::new();
+        let mut unlisted: BTreeSet<_> = alerts.keys().copied().collect();
         for queue in &self.seen.inventory.queues {
             let Some(owner) = self.policy.names.owner_of_queue(&queue.name) else { continue };
             self.plan.seen += 1;
-            listed.insert(queue.name.as_str());
+            unlisted.remove(queue.name.as_str());
             let alert = alerts.get(queue.name.as_str()).copied();
             let live = self.namespaces.get(&owner).is_some_and(|found| found.gone.is_none());
             match queue.messages {
@@ -118,7 +118,7 @@ impl Sweep<'_> {
                 _ => {}
             }
         }
-        for alert in self.seen.alerts.iter().filter(|alert| !listed.contains(alert.queue.as_str())) {
+        for alert in self.seen.alerts.iter().filter(|alert| unlisted.contains(alert.queue.as_str())) {
             self.plan.push(Action::LookFor(alert.clone()), "it is not in the broker's listing");
         }
     }
@@ -247,12 +247,10 @@ impl Sweep<'_> {
 
     /// Names what looks like ours and belongs to no namespace in the store.
     fn report_unknown(&mut self) {
-        for (name, remains) in super::expiry::remains(&self.seen.inventory, &self.policy.names) {
-            if !self.namespaces.contains_key(&name) {
-                let count = remains.count();
-                let report = format!("the broker holds {count} things of {name}, which is not in the store");
-                self.plan.reports.push(report);
-            }
+        let unknown = |name: &Name| !self.namespaces.contains_key(name);
+        for (name, remains) in super::expiry::remains(&self.seen.inventory, &self.policy.names, unknown) {
+            let count = remains.count();
+            self.plan.reports.push(format!("the broker holds {count} things of {name}, which is not in the store"));
         }
     }
 }
