@@ -3,7 +3,9 @@
 //!
 //! Errors say where and what is missing, never what stood there: it might be the hash of a password.
 
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::clock::Timestamp;
 use crate::domain::inventory::{BrokerConnection, BrokerPermissions, BrokerQueue, BrokerUser, QueueKind};
@@ -51,7 +53,12 @@ pub(super) fn queues(body: &[u8]) -> Result<Vec<BrokerQueue>, Unreadable> {
 
 /// The first page of a list of queues that is asked for page by page.
 pub(super) fn queue_page(body: &[u8]) -> Result<Vec<BrokerQueue>, Unreadable> {
-    each(&parse(body)?["items"], read_queue)
+    #[derive(Deserialize)]
+    struct Page<'a> {
+        #[serde(borrow)]
+        items: Vec<&'a RawValue>,
+    }
+    each(&deserialize::<Page<'_>>(body)?.items, read_queue)
 }
 
 pub(super) fn queue(body: &[u8]) -> Result<BrokerQueue, Unreadable> {
@@ -111,16 +118,26 @@ pub(super) fn complaint(body: &[u8]) -> String {
     }
 }
 
+fn deserialize<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Unreadable> {
+    serde_json::from_slice(body).map_err(|e| {
+        if e.is_data() {
+            return "it is no list, or no page of one".to_owned();
+        }
+        format!("it is no JSON (line {}, column {})", e.line(), e.column())
+    })
+}
+
 fn parse(body: &[u8]) -> Result<Value, Unreadable> {
-    serde_json::from_slice(body).map_err(|e| format!("it is no JSON (line {}, column {})", e.line(), e.column()))
+    deserialize(body)
 }
 
 fn list<T>(body: &[u8], read: impl Fn(&Value) -> Result<T, Unreadable>) -> Result<Vec<T>, Unreadable> {
-    each(&parse(body)?, read)
+    each(&deserialize::<Vec<&RawValue>>(body)?, read)
 }
 
-fn each<T>(list: &Value, read: impl Fn(&Value) -> Result<T, Unreadable>) -> Result<Vec<T>, Unreadable> {
-    let items = list.as_array().ok_or("it is no list")?;
+/// Parses one item after the other: as values, all items of a long list together take many times the memory of its text.
+fn each<T>(items: &[&RawValue], read: impl Fn(&Value) -> Result<T, Unreadable>) -> Result<Vec<T>, Unreadable> {
+    let read = |item: &RawValue| read(&parse(item.get().as_bytes())?);
     items.iter().enumerate().map(|(at, item)| read(item).map_err(|e| format!("item {at}: {e}"))).collect()
 }
 
