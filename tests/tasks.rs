@@ -287,6 +287,9 @@ async fn a_run_that_would_remove_too_much_removes_nothing(world: World) {
         world.fill(&format!("queue/taskcluster-a/{queue}"), QueueKind::Classic, DELETE + 1).await;
     }
     let careful = SweepPolicy { brakes: Brakes { most: 2, percent: 25 }, ..world.sweep_policy() };
+    let planned = world.service().sweep(&careful, true).await.unwrap().plan.unwrap();
+    let shown = planned.iter().filter(|step| step.action == "delete queue").count();
+    assert_eq!(shown, 3, "a dry run shows what is refused");
     let outcome = world.service().sweep(&careful, false).await.unwrap();
     assert_eq!((outcome.refused, outcome.failed), (3, 0));
     assert!(outcome.held.unwrap().contains("MONITOR_MAX_REMOVALS"));

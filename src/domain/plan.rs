@@ -171,6 +171,8 @@ pub struct Plan {
     pub seen: usize,
     /// Set where it would have decided to remove too much: nothing is removed then.
     pub refused: Option<TooDrastic>,
+    /// What it would have decided to remove then; a dry run shows it.
+    pub withheld: Vec<Planned>,
 }
 
 impl Plan {
@@ -228,7 +230,8 @@ impl Brakes {
         if removals <= allowed {
             return plan;
         }
-        Plan { refused: Some(TooDrastic { removals, seen, allowed }), ..make(false) }
+        let withheld = plan.actions.into_iter().filter(|step| step.action.decisions() > 0).collect();
+        Plan { refused: Some(TooDrastic { removals, seen, allowed }), withheld, ..make(false) }
     }
 }
 

@@ -57,7 +57,7 @@ impl Service {
         let plan = plan_sweep(&seen, now, policy);
         outcome.note(&plan);
         if dry_run {
-            outcome.plan = Some(plan.actions.iter().map(Step::from).collect());
+            outcome.plan = Some(plan.actions.iter().chain(&plan.withheld).map(Step::from).collect());
             return Ok(());
         }
         let delete_threshold = policy.delete_threshold;
@@ -97,7 +97,7 @@ impl Service {
             policy.brakes.most = policy.brakes.allowed(plan.seen).saturating_sub(plan.removals());
             outcome.note(&plan);
             if dry_run {
-                outcome.plan = Some(plan.actions.iter().map(Step::from).collect());
+                outcome.plan = Some(plan.actions.iter().chain(&plan.withheld).map(Step::from).collect());
                 return Ok(());
             }
             let again = plan.actions.iter().any(|step| matches!(step.action, Action::Bury(..) | Action::Clean(..)));
