@@ -1,0 +1,173 @@
+//! Claims of known namespaces over HTTP.
+//!
+//! The load comes from this process, on the same machine: what it takes away from the server, it takes away from the pings
+//! too.
+
+use std::fs::File;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use futures::future::try_join_all;
+use reqwest::{Client, Url};
+use serde_json::{Value, json};
+use taskcluster_pulse::clock::{Clock, SystemClock, Timestamp};
+use taskcluster_pulse::hawk::Signer;
+
+use crate::measure;
+use crate::report::Report;
+use crate::world::{Database, World, name, namespaces};
+
+const CONNECTIONS: [usize; 3] = [1, 8, 32];
+/// Half of them for claims that change nothing, half for the others.
+const NAMESPACES: usize = 512;
+const NEVER: Timestamp = Timestamp::from_millis(4_102_444_800_000);
+const PERIOD: Duration = Duration::from_millis(1500);
+const WARM_UP: Duration = Duration::from_millis(300);
+const SIGNER: Signer<'_> = Signer { id: "bench", key: "a-key-of-the-benchmark-alone", ext: None };
+
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Request {
+    /// The floor.
+    Ping,
+    /// A claim that changes nothing, so that the store is only read.
+    Same,
+    /// A claim as Taskcluster's clients make it: it expires four hours from now, so that the store is written too.
+    Longer,
+}
+
+/// Samples of one kind of request at one number of connections.
+#[derive(Default)]
+struct Samples {
+    per_second: Vec<f64>,
+    median: Vec<f64>,
+    p99: Vec<f64>,
+    /// Milliseconds that the server computed for each.
+    cpu: Vec<f64>,
+}
+
+/// Measures how many claims a second a server answers, and how fast, next to pings.
+pub async fn measure(world: &World, repeat: u32, report: &mut Report) -> Result<()> {
+    let mut all = namespaces(NAMESPACES, Duration::from_secs(36_000), Duration::ZERO);
+    all.iter_mut().for_each(|namespace| namespace.expires = NEVER);
+    for database in &world.databases("claims", &all).await? {
+        let server = Server::start(world, database)?;
+        for connections in CONNECTIONS {
+            let [mut ping, mut same, mut longer] = [Samples::default(), Samples::default(), Samples::default()];
+            for _ in 0..repeat {
+                let turns = [(Request::Ping, &mut ping), (Request::Same, &mut same), (Request::Longer, &mut longer)];
+                for (request, samples) in turns {
+                    load(&server.api, request, connections, WARM_UP).await?;
+                    let (_, before) = measure::cpu_of(server.process.id())?;
+                    let latencies = load(&server.api, request, connections, PERIOD).await?;
+                    let (_, after) = measure::cpu_of(server.process.id())?;
+                    samples.add(latencies, after - before);
+                }
+            }
+            for (samples, kind) in [(&same, "changing nothing"), (&longer, "with a new expiry")] {
+                let what = format!("claims {kind}, {}, {connections} connections", database.name);
+                report.add(what.clone(), "per s", &samples.per_second, "ping", &ping.per_second);
+                report.add(what.clone(), "ms p50", &samples.median, "ping", &ping.median);
+                report.add(what.clone(), "ms p99", &samples.p99, "ping", &ping.p99);
+                report.add(what, "ms computing", &samples.cpu, "ping", &ping.cpu);
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Samples {
+    fn add(&mut self, mut latencies: Vec<f64>, cpu: f64) {
+        latencies.sort_by(f64::total_cmp);
+        let at = |share: f64| latencies[(latencies.len() as f64 * share) as usize];
+        self.per_second.push(latencies.len() as f64 / PERIOD.as_secs_f64());
+        self.cpu.push(cpu * 1000.0 / latencies.len() as f64);
+        self.median.push(at(0.5));
+        self.p99.push(at(0.99));
+    }
+}
+
+/// Sends requests one after the other on each connection; how long each took, in milliseconds.
+async fn load(api: &Url, request: Request, connections: usize, period: Duration) -> Result<Vec<f64>> {
+    let workers = (0..connections).map(|worker| {
+        let api = api.clone();
+        let work = async move {
+            let client = Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
+            // Each has namespaces of its own: two claims of one at once would be another story.
+            let half = if request == Request::Same { 0..NAMESPACES / 2 } else { NAMESPACES / 2..NAMESPACES };
+            let mut numbers = half.skip(worker).step_by(connections).cycle();
+            let (mut latencies, began) = (Vec::new(), Instant::now());
+            while began.elapsed() < period {
+                let number = numbers.next().context("a namespace")?;
+                let started = Instant::now();
+                send(&client, &api, request, number).await?;
+                latencies.push(started.elapsed().as_secs_f64() * 1000.0);
+            }
+            anyhow::Ok(latencies)
+        };
+        async { tokio::spawn(work).await? }
+    });
+    Ok(try_join_all(workers).await?.concat())
+}
+
+async fn send(client: &Client, api: &Url, request: Request, number: usize) -> Result<()> {
+    let now = SystemClock.now();
+    let expires = match request {
+        Request::Ping => {
+            client.get(api.join("ping")?).send().await?.error_for_status()?.bytes().await?;
+            return Ok(());
+        }
+        Request::Same => NEVER.to_string(),
+        Request::Longer => now.plus(Duration::from_secs(4 * 3600)).to_string(),
+    };
+    let url = api.join(&format!("namespace/{}", name(number)))?;
+    let body = json!({"expires": expires, "contact": "owner@example.com"}).to_string();
+    let signature = SIGNER.header("POST", &url, Some(("application/json", body.as_bytes())), now);
+    let sent = client.post(url).header("authorization", signature).header("content-type", "application/json");
+    let answer: Value = serde_json::from_slice(&sent.body(body).send().await?.error_for_status()?.bytes().await?)?;
+    ensure!(answer["expires"] == expires.as_str(), "a claim was answered {answer}");
+    Ok(())
+}
+
+/// The program serving, ended with this value.
+struct Server {
+    process: Child,
+    api: Url,
+}
+
+impl Server {
+    fn start(world: &World, database: &Database) -> Result<Server> {
+        let log = world.log_path();
+        let (id, key) = (SIGNER.id, SIGNER.key);
+        let clients = json!([{"clientId": id, "accessToken": key, "scopes": ["pulse:namespace:taskcluster-*"]}]);
+        let mut command = world.program(database, &["web"])?;
+        command.stdout(File::create(&log)?).env("STATIC_CLIENTS", clients.to_string());
+        let mut server = Server { process: command.spawn()?, api: Url::parse("http://127.0.0.1/")? };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            let written = std::fs::read_to_string(&log)?;
+            if let Some((_, rest)) = written.split_once("listening at ") {
+                let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !":/.".contains(c));
+                let address = end.map(|end| &rest[..end]).context("an address")?;
+                server.api = Url::parse(address)?.join("/api/pulse/v1/")?;
+                return Ok(server);
+            }
+            if let Some(status) = server.process.try_wait()? {
+                bail!("the server ended ({status}): {written}");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        bail!("the server did not listen in time")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(peak) = measure::peak_of(self.process.id()) {
+            eprintln!("bench: the server took {peak:.1} MiB at most");
+        }
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,109 @@
+//! Measures the program next to the raw work that it can't do without, in one run on one machine, and reports ratios.
+//!
+//! Absolute figures say as much about the machine as about us; a ratio of two things that were measured in turns says what
+//! we add. `script/bench` starts the services that this needs. Where it can, it measures the program itself as a process of
+//! its own, and the raw calls in another one (this program, called with `raw`), each from its start to its end.
+
+mod claims;
+mod measure;
+mod pure;
+mod raw;
+mod report;
+mod rotate;
+mod sweep;
+mod world;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+use report::Report;
+use world::World;
+
+/// Measures taskcluster-pulse next to the raw work that it can't do without.
+#[derive(Parser)]
+#[command(name = "script/bench")]
+struct Arguments {
+    /// What to measure; everything, where nothing is named.
+    parts: Vec<Part>,
+    /// How often each measurement is repeated.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    repeat: u32,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Leave out what needs valgrind.
+    #[arg(long)]
+    no_valgrind: bool,
+    /// Given by cargo.
+    #[arg(long, hide = true)]
+    bench: bool,
+    #[command(subcommand)]
+    child: Option<Child>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Rotating 2,000 namespaces, next to as many PUTs of a user.
+    Rotate,
+    /// Sweeping and expiring with 10,000 queues and 500 namespaces, next to the listings alone.
+    Sweep,
+    /// Claims over HTTP, next to pings of the same server.
+    Claims,
+    /// Instructions of the pure parts, counted by valgrind, next to the cryptography and look-ups in them.
+    Instructions,
+}
+
+/// What processes of their own are started for.
+#[derive(Subcommand)]
+#[command(disable_help_subcommand = true)]
+enum Child {
+    /// Makes raw calls.
+    #[command(hide = true)]
+    Raw {
+        #[command(subcommand)]
+        calls: raw::Calls,
+    },
+    /// Runs a pure part so many times.
+    #[command(hide = true)]
+    Pure {
+        /// Which one.
+        work: pure::Work,
+        /// How often.
+        times: u32,
+    },
+}
+
+fn main() -> Result<()> {
+    let Arguments { parts, repeat, json, no_valgrind, child, .. } = Arguments::parse();
+    let wanted = |part| parts.is_empty() || parts.contains(&part);
+    match child {
+        Some(Child::Raw { calls }) => return raw::run(&calls),
+        Some(Child::Pure { work, times }) => return pure::run(work, times),
+        None => {}
+    }
+    let count = wanted(Part::Instructions) && !no_valgrind;
+    if count {
+        pure::require_valgrind()?;
+    }
+    let mut report = Report::default();
+    if count {
+        pure::measure(&mut report)?;
+    } else if wanted(Part::Instructions) {
+        eprintln!("bench: no instructions are counted, because of --no-valgrind");
+    }
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let world = World::new().await?;
+        if wanted(Part::Rotate) {
+            rotate::measure(&world, repeat, &mut report).await?;
+        }
+        if wanted(Part::Claims) {
+            claims::measure(&world, repeat, &mut report).await?;
+        }
+        if wanted(Part::Sweep) {
+            // Last, because its queues stay.
+            sweep::measure(&world, repeat, &mut report).await?;
+        }
+        anyhow::Ok(())
+    })?;
+    println!("{}", if json { format!("{:#}", report.to_json()) } else { report.to_string() });
+    Ok(())
+}

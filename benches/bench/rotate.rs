@@ -1,0 +1,41 @@
+//! Rotating many namespaces.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use taskcluster_pulse::clock::{Clock, SystemClock};
+use taskcluster_pulse::domain::namespace::Namespace;
+use taskcluster_pulse::domain::rotation::Rotation;
+use taskcluster_pulse::store::Select;
+
+use crate::measure::{Samples, raw_calls};
+use crate::report::Report;
+use crate::world::{Database, World, namespaces};
+
+const COUNT: usize = 2000;
+
+/// Measures `rotate-namespaces` where all are due, next to one PUT of a user for each.
+pub async fn measure(world: &World, repeat: u32, report: &mut Report) -> Result<()> {
+    let all = namespaces(COUNT, Duration::ZERO, Duration::from_secs(30 * 86_400));
+    let databases = world.databases("rotate", &all).await?;
+    world.make_users(&all).await?;
+    for database in &databases {
+        let (mut ours, mut raw) = (Samples::default(), Samples::default());
+        for _ in 0..repeat {
+            make_due(database).await?;
+            raw.add(&raw_calls(&["puts", &COUNT.to_string()])?);
+            ours.add(&world.task(database, "rotate-namespaces", COUNT)?);
+        }
+        let what = format!("rotate {COUNT} namespaces, {}", database.name);
+        ours.report(report, &what, "PUT users", &raw);
+    }
+    world.delete_users(&all).await
+}
+
+/// Makes all namespaces due for their next switch.
+async fn make_due(database: &Database) -> Result<()> {
+    let due = SystemClock.now();
+    let found = database.open().await?.namespaces(Select::All).await?;
+    let overdue = |found: Namespace| Namespace { rotation: Rotation { due, ..found.rotation }, ..found };
+    database.write(&found.into_iter().map(overdue).collect::<Vec<_>>()).await
+}
