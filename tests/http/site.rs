@@ -121,6 +121,7 @@ impl Site {
         let (stop, stopped) = oneshot::channel::<()>();
         let until = async move { stopped.await.unwrap_or_default() };
         let serving = tokio::spawn(serve(listener, router(Arc::new(app)), wishes.connections, until));
+        taskcluster_pulse::tls::install_crypto_provider();
         let http = Client::builder().redirect(redirect::Policy::none()).no_proxy().build().unwrap();
         let secrets = Mutex::new(vec![CANARY.to_owned(), PASSWORD.to_owned()]);
         Site { world, url, http, clock, stop: Some(stop), serving: Some(serving), secrets }

@@ -72,6 +72,7 @@ async fn a_process_with_nothing_to_do_ends_at_once_though_clients_stay_connected
     let deployment = deployment().await;
     for (command, signal) in [("web", "TERM"), ("serve", "INT")] {
         let (process, url) = deployment.serve(&[command]).await;
+        taskcluster_pulse::tls::install_crypto_provider();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let ping = url.join("/api/pulse/v1/ping").unwrap();
         client.get(ping).send().await.unwrap().bytes().await.unwrap();

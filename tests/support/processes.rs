@@ -362,7 +362,7 @@ fn read(
 
 /// Asks a service for a path, and gives status and body.
 pub async fn get(url: &Url, path: &str) -> (u16, String) {
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    taskcluster_pulse::tls::install_crypto_provider();
     let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
     let answer = client.get(url.join(path).unwrap()).send().await.unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())

@@ -48,7 +48,7 @@ impl RabbitMq {
     /// Where it can't be reached or its answer is not a success.
     pub async fn admin(&self, method: Method, path: &str, body: Option<Value>) -> Value {
         // As in the client: reqwest wants a provider of cryptography, even for plain HTTP.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        taskcluster_pulse::tls::install_crypto_provider();
         let client = Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
         let url = format!("{}/api/{path}", self.api.trim_end_matches('/'));
         let request = client.request(method.clone(), url).basic_auth(&self.username, Some(&self.password));
