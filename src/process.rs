@@ -17,7 +17,7 @@ use crate::auth::clients::{AccessToken, Client, LocalDirectory};
 use crate::auth::remote::{self, AuthService};
 use crate::auth::roles::{Role, Roles};
 use crate::broker::Broker;
-use crate::broker::management::{ManagementApi, ManagementConfig};
+use crate::broker::management::{Account, ManagementApi, ManagementConfig};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AuthMode, Config, NotifyMethod};
 use crate::domain::expiry::ExpiryPolicy;
@@ -31,7 +31,7 @@ use crate::notify::Notifier;
 use crate::notify::log::Log;
 use crate::notify::smtp::Smtp;
 use crate::notify::taskcluster::NotifyService;
-use crate::secret::Password;
+use crate::secret::{Password, Secret};
 use crate::service::{ConnectionTemplate, Outcome, Policy, Service, ServiceError, Step};
 use crate::store::{self, DatabaseUrl, KeyRing, Store};
 use crate::taskcluster::{Credentials, Limits, Taskcluster};
@@ -88,10 +88,15 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>> {
 
 fn broker(config: &Config) -> Result<Arc<dyn Broker>> {
     let rabbit = &config.rabbit;
+    let account = |username: &String, password: &Secret| Account {
+        username: username.clone(),
+        password: Password::from_stored(password.expose().to_owned()),
+    };
+    let fallback = account(&rabbit.fallback_username, &rabbit.fallback_password);
     Ok(Arc::new(ManagementApi::new(ManagementConfig {
         base_url: Url::parse(&rabbit.base_url).context("rabbit.baseUrl")?,
-        username: rabbit.username.clone(),
-        password: Password::from_stored(rabbit.password.expose().to_owned()),
+        account: account(&rabbit.username, &rabbit.password),
+        fallback: (!fallback.username.is_empty()).then_some(fallback),
         vhost: config.app.amqp_vhost.clone(),
         timeout: rabbit.request_timeout,
         listing_timeout: rabbit.list_timeout,

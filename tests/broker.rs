@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
-use taskcluster_pulse::broker::management::{ManagementApi, ManagementConfig};
+use reqwest::Method;
+use serde_json::json;
+use taskcluster_pulse::broker::management::{Account, ManagementApi, ManagementConfig};
 use taskcluster_pulse::broker::{Broker, BrokerError, Put};
 use taskcluster_pulse::clock::{Clock, SystemClock, Timestamp};
-use taskcluster_pulse::domain::inventory::{BrokerConnection, BrokerQueue, QueueKind};
+use taskcluster_pulse::domain::inventory::{BrokerConnection, BrokerQueue, BrokerUser, QueueKind};
 use taskcluster_pulse::domain::name::{Permissions, USER_TAG};
 use taskcluster_pulse::secret::{Password, PasswordHash};
 
@@ -71,6 +73,28 @@ impl Bench {
         api.put_permissions(&user, &may(".*")).await.unwrap();
         let session = self.log_in(&user, &password).await.unwrap();
         (user, session)
+    }
+
+    /// A management account of this name.
+    async fn administrator(&self, name: &str) -> Account {
+        let account = Account { username: self.user(name), password: Password::random() };
+        self.set_password(&account, &account.password).await;
+        self.api().put_permissions(&account.username, &may(".*")).await.unwrap();
+        account
+    }
+
+    /// Gives a management account this password, as its owner does.
+    async fn set_password(&self, account: &Account, password: &Password) {
+        match self {
+            Bench::Fake(fake) => {
+                let (name, tags) = (account.username.clone(), vec!["administrator".to_owned()]);
+                fake.state().users.insert(name.clone(), BrokerUser { name, tags, hash: password.hash() });
+            }
+            Bench::Real(vhost) => {
+                let body = json!({"password": password.expose(), "tags": "administrator"});
+                vhost.rabbitmq.admin(Method::PUT, &format!("users/{}", account.username), Some(body)).await;
+            }
+        }
     }
 
     async fn declare(&self, queue: &str, kind: QueueKind, messages: u64) {
@@ -180,6 +204,7 @@ contract! {
     a_users_connections_are_listed_and_closed_as_soon_as_they_are_open
     deleting_a_user_closes_its_connections
     a_wrong_management_password_is_denied_and_not_repeated
+    with_two_management_accounts_either_password_can_be_changed_without_an_outage
     a_missing_virtual_host_is_named
     a_right_that_is_missing_is_named
 }
@@ -451,8 +476,9 @@ async fn deleting_a_user_closes_its_connections(bench: &Bench) {
 
 async fn a_wrong_management_password_is_denied_and_not_repeated(bench: &Bench) {
     let wrong = Password::from_stored("wrong-secret".into());
-    let right = bench.config();
-    let api = ManagementApi::new(ManagementConfig { password: wrong, ..bench.config() }).unwrap();
+    let right = bench.config().account;
+    let account = Account { password: wrong, ..right.clone() };
+    let api = ManagementApi::new(ManagementConfig { account, ..bench.config() }).unwrap();
     for result in [api.ping().await, api.users().await.map(drop), api.delete_queue("q").await] {
         let Err(error @ BrokerError::Denied(_)) = result else { panic!("{result:?}") };
         let shown = format!("{error} {error:?} {api:?}");
@@ -460,6 +486,29 @@ async fn a_wrong_management_password_is_denied_and_not_repeated(bench: &Bench) {
             assert!(!shown.contains(secret), "{shown}");
         }
         assert!(shown.contains("name and password"), "{shown}");
+    }
+}
+
+async fn with_two_management_accounts_either_password_can_be_changed_without_an_outage(bench: &Bench) {
+    let (first, second) = (bench.administrator("first").await, bench.administrator("second").await);
+    let both = ManagementConfig { account: first.clone(), fallback: Some(second.clone()), ..bench.config() };
+    let api = ManagementApi::new(both).unwrap();
+    for changed in [&first, &second] {
+        api.ping().await.unwrap();
+        bench.set_password(changed, &Password::random()).await;
+        for _ in 0..3 {
+            api.put_user(&bench.user("u"), &Password::random().hash()).await.unwrap();
+            api.users().await.unwrap();
+        }
+        bench.set_password(changed, &changed.password).await;
+    }
+    bench.set_password(&first, &Password::random()).await;
+    bench.set_password(&second, &Password::random()).await;
+    let error = api.users().await.unwrap_err();
+    let told = error.to_string();
+    assert!(matches!(error, BrokerError::Denied(_)) && told.contains("as the other account"), "{told}");
+    for secret in [&first, &second] {
+        assert!(!told.contains(secret.password.expose()) && !told.contains(&secret.username), "{told}");
     }
 }
 
@@ -483,7 +532,7 @@ async fn a_right_that_is_missing_is_named(bench: &Bench) {
     let api = bench.api();
     let (user, password) = (bench.user("u"), Password::random());
     api.put_user(&user, &password.hash()).await.unwrap();
-    let config = ManagementConfig { username: user.clone(), password, ..bench.config() };
+    let config = ManagementConfig { account: Account { username: user.clone(), password }, ..bench.config() };
     let theirs = ManagementApi::new(config).unwrap();
     for error in [theirs.ping().await.unwrap_err(), theirs.users().await.unwrap_err()] {
         assert!(matches!(&error, BrokerError::Denied(told) if told.contains("`administrator`")), "{error}");

@@ -226,9 +226,19 @@ fn an_error_shows_no_secret() {
 }
 
 #[test]
+fn half_of_a_second_management_account_is_refused() {
+    for variable in ["RABBIT_FALLBACK_USERNAME", "RABBIT_FALLBACK_PASSWORD"] {
+        let told = load("", &[(variable, "second")], Needs::default()).unwrap_err().problems;
+        assert!(told[0].contains("rabbit.fallbackUsername") && told[0].contains("give both, or neither"), "{told:?}");
+    }
+}
+
+#[test]
 fn debug_shows_no_secret() {
     let variables = [
         ("RABBIT_PASSWORD", "hunter2"),
+        ("RABBIT_FALLBACK_USERNAME", "second"),
+        ("RABBIT_FALLBACK_PASSWORD", "hunter2"),
         ("TASKCLUSTER_CLIENT_ID", "static/pulse"),
         ("TASKCLUSTER_ACCESS_TOKEN", "hunter2"),
         ("TASKCLUSTER_CERTIFICATE", "hunter2"),
@@ -243,7 +253,10 @@ fn debug_shows_no_secret() {
     let shown = format!("{:?}", loaded("", &variables));
     assert!(shown.contains("static/pulse") && !shown.contains("hunter2"), "{shown}");
     let secret: BTreeSet<_> = settings().filter(|setting| setting.secret).map(|setting| setting.variable).collect();
-    let tried = variables.iter().map(|(variable, _)| *variable).filter(|variable| *variable != "TASKCLUSTER_CLIENT_ID");
+    let tried = variables
+        .iter()
+        .map(|(variable, _)| *variable)
+        .filter(|variable| !["TASKCLUSTER_CLIENT_ID", "RABBIT_FALLBACK_USERNAME"].contains(variable));
     assert_eq!(secret, tried.collect(), "every secret setting is tried here");
 }
 

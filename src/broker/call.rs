@@ -1,19 +1,19 @@
 //! One call of the management API: its address, its one repetition, and what the status of the answer means.
 
 use std::error::Error as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::Value;
 use url::Url;
 
 use super::BrokerError;
-use super::management::{BadManagement, ManagementConfig};
-use crate::secret::Password;
+use super::management::{Account, BadManagement, ManagementConfig};
 use crate::tls;
 
 /// What stands in a path as it is: the unreserved characters of RFC 3986.
@@ -94,7 +94,7 @@ pub(super) struct Answer {
     pub(super) perhaps_new: bool,
 }
 
-/// Sends calls as the management account.
+/// Sends calls as a management account: the one that was let in last, or where it no longer is, another one.
 pub(super) struct Caller {
     /// The address of the API, with a slash at its end.
     api: Url,
@@ -102,28 +102,23 @@ pub(super) struct Caller {
     pooled: Client,
     /// Opens a connection for each call, so that a repetition doesn't meet another one that the broker has closed.
     fresh: Client,
-    username: String,
-    password: Password,
+    accounts: Vec<Account>,
+    /// What each account sends to log in.
+    logins: Vec<HeaderValue>,
+    /// Which account was let in last.
+    good: AtomicUsize,
 }
 
 impl Caller {
-    /// Takes the address and account from `config`.
+    /// Takes the address and accounts from `config`.
     pub(super) fn new(config: &ManagementConfig) -> Result<Caller, BadManagement> {
-        let (username, password) = (config.username.clone(), config.password.clone());
-        if username.contains(':') {
-            return Err(BadManagement::Username);
-        }
-        let mut headers = HeaderMap::new();
-        let basic = format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.expose())));
-        let mut basic = HeaderValue::try_from(basic).map_err(|_| BadManagement::Username)?;
-        basic.set_sensitive(true);
-        headers.insert(AUTHORIZATION, basic);
+        let accounts: Vec<Account> = [&config.account].into_iter().chain(&config.fallback).cloned().collect();
+        let logins = accounts.iter().map(login).collect::<Result<_, _>>()?;
         tls::install_crypto_provider();
         // A proxy from the environment would be shown the account's password, and the broker is a neighbour. A
         // redirection would send it elsewhere too.
         let client = |idle: usize| {
             Client::builder()
-                .default_headers(headers.clone())
                 .no_proxy()
                 .redirect(reqwest::redirect::Policy::none())
                 .connect_timeout(CONNECT)
@@ -136,8 +131,9 @@ impl Caller {
             api: api_url(&config.base_url)?,
             pooled: client(usize::MAX)?,
             fresh: client(0)?,
-            username,
-            password,
+            accounts,
+            logins,
+            good: AtomicUsize::new(0),
         })
     }
 
@@ -146,12 +142,36 @@ impl Caller {
         &self.api
     }
 
-    /// Sends the call once, or twice where the broker closed the connection without an answer: that befalls a connection
-    /// that was kept alive, and every call is safe to repeat. `None` for a 404.
+    /// Sends the call as the account that was let in last, and as each other one while none is: the password of an account
+    /// can be changed without an outage where there are two. `None` for a 404.
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<Option<Answer>, BrokerError> {
+        let first = self.good.load(Ordering::Relaxed);
+        let mut denied = Vec::new();
+        for turn in 0..self.accounts.len() {
+            let account = (first + turn) % self.accounts.len();
+            match self.send_as(account, call).await {
+                Err(BrokerError::Denied(why)) => denied.push(why),
+                answer => {
+                    if self.good.swap(account, Ordering::Relaxed) != account {
+                        tracing::warn!(
+                            account = self.accounts[account].username,
+                            "RabbitMQ refused the other management account; this one is used from now on"
+                        );
+                    }
+                    return answer;
+                }
+            }
+        }
+        Err(BrokerError::Denied(denied.join("; as the other account: ")))
+    }
+
+    /// Sends the call once, or twice where the broker closed the connection without an answer: that befalls a connection
+    /// that was kept alive, and every call is safe to repeat.
+    async fn send_as(&self, account: usize, call: &Call<'_>) -> Result<Option<Answer>, BrokerError> {
         let url = self.api.join(&call.path()?).map_err(|e| BrokerError::Refused(format!("{}: {e}", call.shown())))?;
-        let (answer, repeated) = match self.attempt(&self.pooled, call, &url).await {
-            Err(e) if !e.is_connect() && !e.is_timeout() => (self.attempt(&self.fresh, call, &url).await, true),
+        let login = &self.logins[account];
+        let (answer, repeated) = match self.attempt(&self.pooled, login, call, &url).await {
+            Err(e) if !e.is_connect() && !e.is_timeout() => (self.attempt(&self.fresh, login, call, &url).await, true),
             answer => (answer, false),
         };
         let unavailable = |e: reqwest::Error| BrokerError::Unavailable(self.told(call, &self.broken(&e)));
@@ -170,8 +190,14 @@ impl Caller {
         }
     }
 
-    async fn attempt(&self, client: &Client, call: &Call<'_>, url: &Url) -> reqwest::Result<Response> {
-        let mut request = client.request(call.method.clone(), url.clone());
+    async fn attempt(
+        &self,
+        client: &Client,
+        login: &HeaderValue,
+        call: &Call<'_>,
+        url: &Url,
+    ) -> reqwest::Result<Response> {
+        let mut request = client.request(call.method.clone(), url.clone()).header(AUTHORIZATION, login);
         if let Some((name, value)) = &call.header {
             request = request.header(name, value);
         }
@@ -208,7 +234,8 @@ impl Caller {
     /// Says of a call what became of it, without what is secret, and not at length.
     pub(super) fn told(&self, call: &Call<'_>, what: &str) -> String {
         let mut what = what.to_owned();
-        for secret in [self.password.expose(), call.secret, self.username.as_str()] {
+        let accounts = self.accounts.iter().flat_map(|of| [of.password.expose(), of.username.as_str()]);
+        for secret in accounts.chain([call.secret]) {
             if !secret.is_empty() {
                 what = what.replace(secret, "[hidden]");
             }
@@ -229,6 +256,17 @@ impl Caller {
             (self.api.host_str().unwrap_or_default(), self.api.port_or_known_default().unwrap_or_default());
         format!("can't connect to {host}:{port}: {}", root(error))
     }
+}
+
+/// What an account sends to log in, marked so that nobody shows it.
+fn login(Account { username, password }: &Account) -> Result<HeaderValue, BadManagement> {
+    if username.contains(':') {
+        return Err(BadManagement::Username);
+    }
+    let basic = format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.expose())));
+    let mut basic = HeaderValue::try_from(basic).map_err(|_| BadManagement::Username)?;
+    basic.set_sensitive(true);
+    Ok(basic)
 }
 
 /// The address of the API below `base`, whether or not `base` ends with a slash, or with `/api` as the 2018 service
@@ -275,12 +313,13 @@ async fn complaint(mut response: Response) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Password;
 
     fn caller(base: &str) -> Result<Caller, BadManagement> {
         Caller::new(&ManagementConfig {
             base_url: base.parse().unwrap(),
-            username: "boss".into(),
-            password: Password::from_stored("swordfish".into()),
+            account: Account { username: "boss".into(), password: Password::from_stored("swordfish".into()) },
+            fallback: None,
             vhost: "/".into(),
             timeout: CONNECT,
             listing_timeout: CONNECT,

@@ -31,14 +31,23 @@ const REASON: HeaderName = HeaderName::from_static("x-reason");
 /// The longest reason for closing a connection, in bytes. AMQP has room for 255, and RabbitMQ puts some words before it.
 const LONGEST_REASON: usize = 200;
 
+/// A user of the management API. It needs the tag `administrator`, and permission to configure in the virtual host.
+#[derive(Clone)]
+pub struct Account {
+    /// Its name.
+    pub username: String,
+    /// Its password.
+    pub password: Password,
+}
+
 /// Where the management API is and as whom to use it.
 pub struct ManagementConfig {
     /// `http` or `https`, host, and where needed port and path, with or without `/api` at its end.
     pub base_url: Url,
-    /// The management account's name. It needs the tag `administrator`, and permission to configure in the virtual host.
-    pub username: String,
-    /// The management account's password.
-    pub password: Password,
+    /// The management account.
+    pub account: Account,
+    /// The one that is used while the broker refuses the other.
+    pub fallback: Option<Account>,
     /// The virtual host that everything happens in.
     pub vhost: String,
     /// How long a call may take that concerns one thing, its repetition included.
@@ -64,7 +73,7 @@ pub enum BadManagement {
     Tls(String),
 }
 
-/// RabbitMQ's management API at one address, used as one account, for one virtual host.
+/// RabbitMQ's management API at one address, for one virtual host.
 ///
 /// It keeps connections alive and may be used from many tasks at once. It follows no redirection, and heeds no proxy of
 /// the environment: either would send the account's password to somebody else.
@@ -298,8 +307,8 @@ mod tests {
     fn debug_shows_where_but_not_as_whom() {
         let api = ManagementApi::new(ManagementConfig {
             base_url: "http://h:1/x".parse().unwrap(),
-            username: "boss".into(),
-            password: Password::from_stored("swordfish".into()),
+            account: Account { username: "boss".into(), password: Password::from_stored("swordfish".into()) },
+            fallback: None,
             vhost: "/".into(),
             timeout: DEFAULT_TIMEOUT,
             listing_timeout: DEFAULT_LISTING_TIMEOUT,

@@ -78,6 +78,11 @@ pub(super) fn check(config: &Config, needs: Needs, report: &mut Report) {
     );
     check_auth(config, report);
     report.rule(
+        &["rabbit.fallbackUsername", "rabbit.fallbackPassword"],
+        config.rabbit.fallback_username.is_empty() == config.rabbit.fallback_password.is_empty(),
+        || "one is set, the other not; give both, or neither".to_owned(),
+    );
+    report.rule(
         &["server.forceSSL", "server.trustProxy"],
         !config.server.force_ssl || config.server.trust_proxy,
         || {

@@ -134,6 +134,11 @@ settings! {
         username: String = TEXT, "", "username", "RABBIT_USERNAME";
         /// The password of the management account.
         password: Secret = SECRET, "", "password", "RABBIT_PASSWORD";
+        /// The name of a second management account, which is used while RabbitMQ refuses the first. With two of them, the
+        /// password of each can be changed without an outage.
+        fallback_username: String = TEXT, "", "fallbackUsername", "RABBIT_FALLBACK_USERNAME";
+        /// The password of the second management account.
+        fallback_password: Secret = SECRET, "", "fallbackPassword", "RABBIT_FALLBACK_PASSWORD";
         /// The URL of the management API, without `/api`.
         base_url: String = HTTP_URL, "", "baseUrl", "RABBIT_BASE_URL";
         /// How long RabbitMQ may take to answer a call.

@@ -23,7 +23,7 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use taskcluster_pulse::broker::management::{DEFAULT_LISTING_TIMEOUT, DEFAULT_TIMEOUT, ManagementConfig};
+use taskcluster_pulse::broker::management::{Account, DEFAULT_LISTING_TIMEOUT, DEFAULT_TIMEOUT, ManagementConfig};
 use taskcluster_pulse::secret::Password;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
@@ -157,8 +157,8 @@ impl Handle {
     pub fn config(&self) -> ManagementConfig {
         ManagementConfig {
             base_url: self.url().parse().unwrap(),
-            username: USERNAME.into(),
-            password: Password::from_stored(PASSWORD.into()),
+            account: Account { username: USERNAME.into(), password: Password::from_stored(PASSWORD.into()) },
+            fallback: None,
             vhost: VHOST.into(),
             timeout: DEFAULT_TIMEOUT,
             listing_timeout: DEFAULT_LISTING_TIMEOUT,

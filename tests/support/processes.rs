@@ -92,8 +92,8 @@ impl Deployment {
         let clients = json!([{"clientId": CLIENT_ID, "accessToken": ACCESS_TOKEN, "scopes": ["pulse:namespace:*"]}]);
         let variables = [
             ("RABBIT_BASE_URL", config.base_url.as_str()),
-            ("RABBIT_USERNAME", &config.username),
-            ("RABBIT_PASSWORD", config.password.expose()),
+            ("RABBIT_USERNAME", &config.account.username),
+            ("RABBIT_PASSWORD", config.account.password.expose()),
             ("TASKCLUSTER_AMQP_PROTOCOL", "amqp://"),
             ("TASKCLUSTER_AMQP_HOSTNAME", host),
             ("TASKCLUSTER_AMQP_PORT", port),
@@ -112,9 +112,14 @@ impl Deployment {
             variables.insert("DB_CRYPTO_KEYS".into(), keys.to_string());
             variables.insert("DATABASE_URL".into(), with_password(&database.url()));
         }
-        let management = format!("{}:{}", config.username, config.password.expose());
-        let secrets =
-            [config.password.expose(), &STANDARD.encode(management), ACCESS_TOKEN, DATABASE_PASSWORD, CRYPTO_KEY];
+        let management = format!("{}:{}", config.account.username, config.account.password.expose());
+        let secrets = [
+            config.account.password.expose(),
+            &STANDARD.encode(management),
+            ACCESS_TOKEN,
+            DATABASE_PASSWORD,
+            CRYPTO_KEY,
+        ];
         let secrets = Mutex::new(secrets.map(str::to_owned).into());
         let folder = tempfile::tempdir().unwrap();
         Deployment { side, database, folder, variables, clients: Mutex::default(), secrets, written: Arc::default() }

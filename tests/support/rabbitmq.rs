@@ -8,7 +8,7 @@ use lapin::{Connection, ConnectionProperties};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
-use taskcluster_pulse::broker::management::{DEFAULT_LISTING_TIMEOUT, DEFAULT_TIMEOUT, ManagementConfig};
+use taskcluster_pulse::broker::management::{Account, DEFAULT_LISTING_TIMEOUT, DEFAULT_TIMEOUT, ManagementConfig};
 use taskcluster_pulse::secret::Password;
 
 /// How long the broker may take for anything that a test waits for; its statistics come every 5 s.
@@ -86,8 +86,11 @@ impl Vhost {
     pub fn config(&self) -> ManagementConfig {
         ManagementConfig {
             base_url: self.rabbitmq.api.parse().unwrap(),
-            username: self.rabbitmq.username.clone(),
-            password: Password::from_stored(self.rabbitmq.password.clone()),
+            account: Account {
+                username: self.rabbitmq.username.clone(),
+                password: Password::from_stored(self.rabbitmq.password.clone()),
+            },
+            fallback: None,
             vhost: self.name.clone(),
             timeout: DEFAULT_TIMEOUT,
             listing_timeout: DEFAULT_LISTING_TIMEOUT,
