@@ -20,6 +20,7 @@ use taskcluster_pulse::config::{self, Config, Needs};
 use taskcluster_pulse::exec::{self, ExecError, OnReclaim};
 use taskcluster_pulse::process::{self, Process, Task};
 use taskcluster_pulse::service::{Outcome, Step};
+use taskcluster_pulse::store::Rekeyed;
 use taskcluster_pulse::taskcluster::TaskclusterError;
 use taskcluster_pulse::telemetry::{self, Stream};
 
@@ -61,6 +62,10 @@ enum Command {
     DeliverNotices(Run),
     /// Bring the database's schema up to date.
     Migrate,
+    /// Seal the passwords in the database under the newest key, so that the older ones can be removed.
+    ///
+    /// The newest key is the last of the key ring. All processes must have the same key ring by then. They may go on running.
+    Rekey,
     /// Claim a namespace at a running service, and print the connection string.
     ///
     /// It signs with TASKCLUSTER_CLIENT_ID and TASKCLUSTER_ACCESS_TOKEN, and claims at TASKCLUSTER_ROOT_URL.
@@ -179,6 +184,7 @@ fn main() -> ExitCode {
         Command::Serve => (Needs::SERVE, Stream::Stdout),
         Command::Web => (Needs::WEB, Stream::Stdout),
         Command::Migrate => (Needs::MIGRATE, Stream::Stdout),
+        Command::Rekey => (Needs::REKEY, Stream::Stderr),
         Command::Claim(_) | Command::Exec(_) => (Needs::CLAIM, Stream::Stderr),
         Command::Worker => (Needs::WORKER, Stream::Stdout),
         Command::RotateNamespaces(run)
@@ -231,6 +237,7 @@ async fn run(command: Command, config: Config) -> Result<u8> {
         Command::Web => return serve(config, true, false).await,
         Command::Worker => return serve(config, false, true).await,
         Command::Migrate => return migrate(&config).await,
+        Command::Rekey => return rekey(&config).await,
         Command::Claim(Claim { what, json, watch: true }) => return watch(&config, what, json).await,
         Command::Claim(Claim { what, json, .. }) => return claim(&config, what, json).await,
         Command::Exec(options) => return exec(&config, options).await,
@@ -267,6 +274,23 @@ async fn migrate(config: &Config) -> Result<u8> {
         return print("The database is up to date.");
     }
     applied.iter().try_fold(DONE, |_, name| print(format_args!("Applied {name}.")))
+}
+
+async fn rekey(config: &Config) -> Result<u8> {
+    let Rekeyed { resealed, unreadable, left } = process::rekey(config).await?;
+    print(format_args!("Sealed {resealed} namespaces under the newest key."))?;
+    if unreadable + left == 0 {
+        return print("No older key is needed any more.");
+    }
+    if left > 0 {
+        print(format_args!(
+            "{left} are sealed under an older key again. Give every process the same key ring, and run this again."
+        ))?;
+    }
+    if unreadable > 0 {
+        print(format_args!("{unreadable} can't be opened: they need a key that is not in the key ring."))?;
+    }
+    Ok(FAILED)
 }
 
 async fn claim(config: &Config, What { namespace, expires, contact }: What, json: bool) -> Result<u8> {

@@ -33,7 +33,7 @@ use crate::notify::smtp::Smtp;
 use crate::notify::taskcluster::NotifyService;
 use crate::secret::{Password, Secret};
 use crate::service::{ConnectionTemplate, Outcome, Policy, Service, ServiceError, Step};
-use crate::store::{self, DatabaseUrl, KeyRing, Store};
+use crate::store::{self, DatabaseUrl, KeyRing, Rekeyed, Store};
 use crate::taskcluster::{Credentials, Limits, Taskcluster};
 
 /// The longest that putting one password in force may take.
@@ -77,13 +77,19 @@ fn database_url(config: &Config) -> Result<DatabaseUrl> {
     Ok(config.store.database_url.expose().parse()?)
 }
 
-async fn open_store(config: &Config) -> Result<Arc<dyn Store>> {
-    let keys = match config.store.crypto_keys.expose() {
+fn key_ring(config: &Config) -> Result<Option<KeyRing>> {
+    Ok(match config.store.crypto_keys.expose() {
         "" => None,
         keys => Some(KeyRing::parse(keys)?),
-    };
-    let limits = store::Limits { timeout: config.store.query_timeout, connections: config.store.pool_size };
-    Ok(store::open(&database_url(config)?, keys, limits).await?)
+    })
+}
+
+fn store_limits(config: &Config) -> store::Limits {
+    store::Limits { timeout: config.store.query_timeout, connections: config.store.pool_size }
+}
+
+async fn open_store(config: &Config) -> Result<Arc<dyn Store>> {
+    Ok(store::open(&database_url(config)?, key_ring(config)?, store_limits(config)).await?)
 }
 
 fn broker(config: &Config) -> Result<Arc<dyn Broker>> {
@@ -219,6 +225,14 @@ fn authenticator(config: &Config, clock: Arc<dyn Clock>) -> Result<Authenticator
     let limits = remote::limits(config.auth.remote_timeout);
     let taskcluster = Taskcluster::new(root_of("auth", config)?, None, clock, limits)?;
     Ok(local.asking(AuthService::new(taskcluster)))
+}
+
+/// Seals what the database holds under the newest of the keys.
+///
+/// # Errors
+/// Those of the database. Running it again goes on from there.
+pub async fn rekey(config: &Config) -> Result<Rekeyed> {
+    Ok(store::rekey(&database_url(config)?, key_ring(config)?, store_limits(config)).await?)
 }
 
 /// Everything that runs on one configuration.

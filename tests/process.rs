@@ -4,6 +4,8 @@
 mod chaos;
 #[path = "process/claiming.rs"]
 mod claiming;
+#[path = "process/keys.rs"]
+mod keys;
 #[path = "process/kills.rs"]
 mod kills;
 #[path = "process/obstacles.rs"]

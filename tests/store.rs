@@ -19,7 +19,7 @@ use taskcluster_pulse::domain::notice::Notice;
 use taskcluster_pulse::domain::rotation::{Credentials, Pending, Rotation};
 use taskcluster_pulse::secret::Password;
 use taskcluster_pulse::store::{
-    self, Change, DatabaseUrl, KeyRing, Limits, Record, Select, Store, StoreError, Summary, Write,
+    self, Change, DatabaseUrl, KeyRing, Limits, Record, Rekeyed, Select, Store, StoreError, Summary, Write,
 };
 use tempfile::TempDir;
 
@@ -46,6 +46,11 @@ impl Backend {
         let keys = KeyRing::parse(&format!("[{}]", keys.join(","))).unwrap();
         let limits = Limits { timeout: Duration::from_secs(20), ..Limits::default() };
         store::open(&self.url(), Some(keys), limits).await
+    }
+
+    async fn rekey(&self, keys: &[&str]) -> Rekeyed {
+        let keys = KeyRing::parse(&format!("[{}]", keys.join(","))).unwrap();
+        store::rekey(&self.url(), Some(keys), Limits::default()).await.unwrap()
     }
 
     /// Migrates and opens.
@@ -114,6 +119,8 @@ on_both! {
     many_batches_at_once_in_any_order_all_get_through,
     summaries_come_in_pages_by_name_without_tombstones,
     all_gives_tombstones_too,
+    what_older_keys_sealed_is_sealed_anew_while_others_write,
+    what_cannot_be_opened_is_counted_and_left_as_it_is,
     due_gives_what_is_due_or_abandoned_longest_due_first,
     alerts_may_have_any_queue_name,
     a_notice_is_taken_once_until_it_is_retried_or_removed,
@@ -462,6 +469,52 @@ async fn all_gives_tombstones_too(backend: Backend) {
     insert(&*store, &all).await;
     assert_eq!(store.namespaces(Select::All).await.unwrap(), all.each_ref().map(stored));
     assert_eq!(store.namespace(&all[1].name).await.unwrap(), Some(stored(&all[1])));
+}
+
+async fn what_older_keys_sealed_is_sealed_anew_while_others_write(backend: Backend) {
+    let old = backend.store().await;
+    let mut all: Vec<Namespace> = (0..1200).map(|n| settled(&format!("taskcluster-{n:04}"), n)).collect();
+    all[0] = tombstone(pending(all[0].clone(), 1));
+    insert(&*old, &all).await;
+    let other = backend.open_with(&[KEY_A, KEY_B]).await.unwrap();
+    let renewed = tokio::spawn({
+        let other = other.clone();
+        async move {
+            // Others go on writing, as claims do.
+            let mut wrote = 0;
+            while wrote < 200 {
+                let found = other.namespace(&name("taskcluster-0007")).await.unwrap().unwrap();
+                let renewed = Namespace { expires: found.expires.plus(Duration::from_secs(1)), ..found };
+                wrote += other.write(&[put(&renewed)]).await.unwrap().iter().filter(|w| **w == Write::Done).count();
+            }
+        }
+    });
+    let rekeyed = backend.rekey(&[KEY_A, KEY_B]).await;
+    renewed.await.unwrap();
+    assert_eq!((rekeyed.unreadable, rekeyed.left), (0, 0), "{rekeyed:?}");
+    assert!((1199..=1200).contains(&rekeyed.resealed), "{rekeyed:?}");
+    for column in ["active_password", "previous_password", "pending_password"] {
+        let sql = format!("SELECT {column} FROM namespace WHERE {column} NOT LIKE '1.b.%'");
+        assert_eq!(backend.texts(&sql).await, [], "{column}");
+    }
+    let newest = backend.open_with(&[KEY_B]).await.unwrap();
+    let found = newest.namespaces(Select::All).await.unwrap();
+    assert_eq!(found.len(), all.len());
+    for (found, first) in found.iter().zip(&all) {
+        assert_eq!(found.rotation, first.rotation);
+    }
+    assert_eq!(found[7].expires, all[7].expires.plus(Duration::from_secs(200)), "no write was undone");
+    assert_eq!(backend.rekey(&[KEY_A, KEY_B]).await, Rekeyed::default(), "nothing is left to do");
+}
+
+async fn what_cannot_be_opened_is_counted_and_left_as_it_is(backend: Backend) {
+    let store = backend.store().await;
+    insert(&*store, &[settled("taskcluster-a", 1), settled("taskcluster-b", 1)]).await;
+    backend.execute("UPDATE namespace SET active_password = '1.lost.AAAA' WHERE name = 'taskcluster-a'").await;
+    let rekeyed = backend.rekey(&[KEY_A, KEY_B]).await;
+    assert_eq!(rekeyed, Rekeyed { resealed: 1, unreadable: 1, left: 0 });
+    let sealed = backend.texts("SELECT active_password FROM namespace WHERE name = 'taskcluster-a'").await;
+    assert_eq!(sealed, [Some("1.lost.AAAA".to_owned())]);
 }
 
 async fn due_gives_what_is_due_or_abandoned_longest_due_first(backend: Backend) {

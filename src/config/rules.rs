@@ -34,6 +34,8 @@ impl Needs {
     pub const WORKER: Needs = Needs { who: "the worker", callers: false, ..Needs::SERVE };
     /// Applying migrations.
     pub const MIGRATE: Needs = Needs { who: "the migration", store: true, ..Needs::NOTHING };
+    /// Sealing the database's secrets under another key.
+    pub const REKEY: Needs = Needs { who: "sealing anew", ..Needs::MIGRATE };
     /// Claiming a namespace, as a client.
     pub const CLAIM: Needs = Needs { who: "the claim", taskcluster: true, ..Needs::NOTHING };
 }

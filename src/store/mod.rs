@@ -9,6 +9,7 @@
 
 mod changes;
 mod postgres;
+mod rekey;
 mod rows;
 mod schema;
 mod seal;
@@ -26,6 +27,7 @@ use crate::domain::name::Name;
 use crate::domain::namespace::{Namespace, Version};
 use crate::domain::notice::Notice;
 
+pub use rekey::Rekeyed;
 pub use seal::KeyRing;
 pub use url::{DatabaseUrl, Server};
 
@@ -141,21 +143,34 @@ impl Default for Limits {
 pub async fn open(url: &DatabaseUrl, keys: Option<KeyRing>, limits: Limits) -> Result<Arc<dyn Store>, StoreError> {
     match url {
         DatabaseUrl::Sqlite(path) => Ok(Arc::new(sqlite::Sqlite::open(path, keys, limits.timeout).await?)),
-        DatabaseUrl::Postgres(server) => {
-            let keys = keys.ok_or_else(|| {
-                StoreError::Setup(
-                    "with PostgreSQL, set DB_CRYPTO_KEYS to the keys under which passwords are stored: \
-                     [{\"id\": \"<name>\", \"algo\": \"aes-256\", \"key\": \"<what `openssl rand -base64 32` prints>\"}]"
-                        .to_owned(),
-                )
-            })?;
-            let store = postgres::Postgres::new(server, keys, limits)?;
-            match store.ping().await {
-                Err(StoreError::Unavailable(why)) => tracing::warn!(why, "PostgreSQL is not available yet"),
-                reached => reached?,
-            }
-            Ok(Arc::new(store))
-        }
+        DatabaseUrl::Postgres(server) => Ok(Arc::new(postgres(server, keys, limits).await?)),
+    }
+}
+
+async fn postgres(server: &Server, keys: Option<KeyRing>, limits: Limits) -> Result<postgres::Postgres, StoreError> {
+    let keys = keys.ok_or_else(|| {
+        StoreError::Setup(
+            "with PostgreSQL, set DB_CRYPTO_KEYS to the keys under which passwords are stored: \
+             [{\"id\": \"<name>\", \"algo\": \"aes-256\", \"key\": \"<what `openssl rand -base64 32` prints>\"}]"
+                .to_owned(),
+        )
+    })?;
+    let store = postgres::Postgres::new(server, keys, limits)?;
+    match store.ping().await {
+        Err(StoreError::Unavailable(why)) => tracing::warn!(why, "PostgreSQL is not available yet"),
+        reached => reached?,
+    }
+    Ok(store)
+}
+
+/// Seals what is sealed under an older key of the key ring under the newest one. Others may read and write meanwhile.
+///
+/// # Errors
+/// As for [`open`], and those of each call. What is sealed anew by then stays so.
+pub async fn rekey(url: &DatabaseUrl, keys: Option<KeyRing>, limits: Limits) -> Result<Rekeyed, StoreError> {
+    match url {
+        DatabaseUrl::Sqlite(path) => rekey::rekey(&sqlite::Sqlite::open(path, keys, limits.timeout).await?).await,
+        DatabaseUrl::Postgres(server) => rekey::rekey(&postgres(server, keys, limits).await?).await,
     }
 }
 

@@ -150,6 +150,12 @@ impl NamespaceRow {
         })
     }
 
+    /// Whether any of its passwords is sealed under another key than the newest one.
+    pub(super) fn is_sealed_before(&self, keys: &KeyRing) -> bool {
+        let sealed = [&self.active, &self.previous, &self.pending];
+        sealed.into_iter().filter_map(|sealed| sealed.password.as_deref()).any(|sealed| !keys.sealed_newest(sealed))
+    }
+
     /// The namespace, its passwords opened.
     pub(super) fn open(self, keys: &KeyRing) -> Result<Namespace, StoreError> {
         let open = |sealed: Sealed, column| -> Result<Option<Credentials>, StoreError> {

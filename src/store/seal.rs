@@ -122,11 +122,15 @@ impl KeyRing {
         Ok(format!("{FORM}.{id}.{}", STANDARD.encode([&nonce[..], &sealed].concat())))
     }
 
+    /// Whether `sealed` was sealed under the key that seals now.
+    pub(super) fn sealed_newest(&self, sealed: &str) -> bool {
+        parts(sealed).is_some_and(|(_, id, _)| id == self.0.current.id)
+    }
+
     /// Opens what [`KeyRing::seal`] made for the same place.
     pub(super) fn open(&self, place: Place<'_>, sealed: &str) -> Result<String, StoreError> {
         let garbled = || place.error("it is not in a form that this version knows");
-        let (form, rest) = sealed.split_once('.').ok_or_else(garbled)?;
-        let (id, bytes) = rest.rsplit_once('.').ok_or_else(garbled)?;
+        let (form, id, bytes) = parts(sealed).ok_or_else(garbled)?;
         let bytes = STANDARD.decode(bytes).map_err(|_| garbled())?;
         let (nonce, ciphertext) = bytes.split_first_chunk::<NONCE_BYTES>().ok_or_else(garbled)?;
         if form != FORM {
@@ -180,6 +184,13 @@ impl KeyRing {
         }
         KeyRing::from_file(path)?.ok_or_else(|| failed(io::Error::from(io::ErrorKind::NotFound)))
     }
+}
+
+/// The form, the key's id and the rest of a sealed text. An id may hold dots.
+fn parts(sealed: &str) -> Option<(&str, &str, &str)> {
+    let (form, rest) = sealed.split_once('.')?;
+    let (id, bytes) = rest.rsplit_once('.')?;
+    Some((form, id, bytes))
 }
 
 /// The file gets its name only when it is complete, for nobody may read half a key; and linking, unlike renaming, does not

@@ -17,8 +17,9 @@ use crate::domain::name::Name;
 use crate::domain::namespace::Namespace;
 use crate::domain::notice::Notice;
 use crate::store::changes;
+use crate::store::rekey::SealedRows;
 use crate::store::rows::{
-    self, DuePages, Field, Row, alert_columns, namespace_columns, notice_columns, summary_columns,
+    self, DuePages, Field, NamespaceRow, Row, alert_columns, namespace_columns, notice_columns, summary_columns,
 };
 use crate::store::schema::{self, Standing};
 use crate::store::seal::KeyRing;
@@ -122,6 +123,16 @@ const LEASE: &str = "INSERT INTO lease (task, holder, until) VALUES ($1, $2, $4)
      SET holder = excluded.holder, until = excluded.until WHERE lease.holder = excluded.holder OR lease.until <= $3 \
      RETURNING task";
 
+impl SealedRows for Postgres {
+    fn keys(&self) -> &KeyRing {
+        &self.keys
+    }
+
+    async fn rows(&self) -> Result<Vec<NamespaceRow>, StoreError> {
+        self.database.query(Repeat::Safe, ALL, &[]).await?.iter().map(rows::namespace).collect()
+    }
+}
+
 #[async_trait]
 impl Store for Postgres {
     async fn namespace(&self, name: &Name) -> Result<Option<Namespace>, StoreError> {
@@ -142,9 +153,7 @@ impl Store for Postgres {
 
     async fn namespaces(&self, select: Select) -> Result<Vec<Namespace>, StoreError> {
         let Select::Due { now, abandoned, limit } = select else {
-            let found = self.database.query(Repeat::Safe, ALL, &[]).await?;
-            let found = found.iter().map(rows::namespace).collect::<Result<_, _>>()?;
-            return Ok(rows::readable(found, &self.keys).collect());
+            return Ok(rows::readable(self.rows().await?, &self.keys).collect());
         };
         let mut pages = DuePages::new(limit);
         loop {

@@ -19,8 +19,9 @@ use crate::domain::name::Name;
 use crate::domain::namespace::Namespace;
 use crate::domain::notice::Notice;
 use crate::store::changes;
+use crate::store::rekey::SealedRows;
 use crate::store::rows::{
-    self, DuePages, Field, Row, alert_columns, namespace_columns, notice_columns, summary_columns,
+    self, DuePages, Field, NamespaceRow, Row, alert_columns, namespace_columns, notice_columns, summary_columns,
 };
 use crate::store::seal::KeyRing;
 use crate::store::{Change, Select, Store, StoreError, Summary, Write};
@@ -138,6 +139,16 @@ const TAKE_NOTICES: &str = concat!(
 const LEASE: &str = "INSERT INTO lease (task, holder, until) VALUES (?1, ?2, ?4) ON CONFLICT (task) DO UPDATE \
      SET holder = excluded.holder, until = excluded.until WHERE lease.holder = excluded.holder OR lease.until <= ?3";
 
+impl SealedRows for Sqlite {
+    fn keys(&self) -> &KeyRing {
+        &self.keys
+    }
+
+    async fn rows(&self) -> Result<Vec<NamespaceRow>, StoreError> {
+        self.run(|db| query(db, ALL, [], |row| rows::namespace(row))).await
+    }
+}
+
 #[async_trait]
 impl Store for Sqlite {
     async fn namespace(&self, name: &Name) -> Result<Option<Namespace>, StoreError> {
@@ -159,8 +170,7 @@ impl Store for Sqlite {
 
     async fn namespaces(&self, select: Select) -> Result<Vec<Namespace>, StoreError> {
         let Select::Due { now, abandoned, limit } = select else {
-            let rows = self.run(|db| query(db, ALL, [], |row| rows::namespace(row))).await?;
-            return Ok(rows::readable(rows, &self.keys).collect());
+            return Ok(rows::readable(self.rows().await?, &self.keys).collect());
         };
         let mut pages = DuePages::new(limit);
         loop {
