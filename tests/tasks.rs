@@ -461,7 +461,7 @@ async fn a_total_that_is_unknown_is_neither_many_nor_few() {
     world.fill("queue/taskcluster-a/x", QueueKind::Classic, ALERT + 1).await;
     sweep(&world).await;
     assert_eq!(told(&world).await.len(), 1);
-    let mut seen = taskcluster_pulse::domain::sweep::Snapshot {
+    let mut seen = taskcluster_pulse::domain::snapshot::Snapshot {
         namespaces: world.store.namespaces(taskcluster_pulse::store::Select::All).await.unwrap(),
         alerts: world.store.alerts().await.unwrap(),
         ..Default::default()

@@ -23,7 +23,8 @@ use taskcluster_pulse::domain::inventory::{BrokerPermissions, BrokerQueue, Broke
 use taskcluster_pulse::domain::name::{Slot, USER_TAG};
 use taskcluster_pulse::domain::namespace::Namespace;
 use taskcluster_pulse::domain::plan::Brakes;
-use taskcluster_pulse::domain::sweep::{Snapshot, SweepPolicy, plan_sweep};
+use taskcluster_pulse::domain::snapshot::Snapshot;
+use taskcluster_pulse::domain::sweep::{SweepPolicy, plan_sweep};
 use taskcluster_pulse::hawk::{Artifacts, Kind, Signer, mac, payload_hash};
 use taskcluster_pulse::secret::{Password, PasswordHash};
 use url::Url;

@@ -8,9 +8,9 @@ use crate::domain::inventory::Inventory;
 use crate::domain::name::{Name, Names};
 use crate::domain::namespace::{Gone, Namespace, Version};
 use crate::domain::notice::Event;
-use crate::domain::plan::{Action, Brakes, Plan, Remains};
+use crate::domain::plan::{Action, Brakes, Plan};
 use crate::domain::rotation::Rotation;
-use crate::domain::sweep::Snapshot;
+use crate::domain::snapshot::{Remains, Snapshot, remains};
 
 /// How an expiry run decides.
 #[derive(Debug, Clone)]
@@ -175,32 +175,6 @@ fn filled_queues(inventory: &Inventory, names: &Names) -> BTreeMap<Name, Vec<(St
         let Some(messages) = queue.messages.filter(|messages| *messages > 0) else { continue };
         if let Some(name) = names.owner_of_queue(&queue.name) {
             found.entry(name).or_default().push((queue.name.clone(), messages));
-        }
-    }
-    found
-}
-
-/// What the broker holds of each namespace that is `wanted`, be it in the store or not.
-pub(super) fn remains(inventory: &Inventory, names: &Names, wanted: impl Fn(&Name) -> bool) -> BTreeMap<Name, Remains> {
-    let mut found: BTreeMap<Name, Remains> = BTreeMap::new();
-    for user in &inventory.users {
-        if let Some((name, _)) = names.owner_of_user(&user.name).filter(|(name, _)| wanted(name)) {
-            found.entry(name).or_default().users.push(user.name.clone());
-        }
-    }
-    for connection in &inventory.connections {
-        if let Some((name, _)) = names.owner_of_user(&connection.user).filter(|(name, _)| wanted(name)) {
-            found.entry(name).or_default().connections.push(connection.name.clone());
-        }
-    }
-    for queue in &inventory.queues {
-        if let Some(name) = names.owner_of_queue(&queue.name).filter(&wanted) {
-            found.entry(name).or_default().queues.push(queue.name.clone());
-        }
-    }
-    for exchange in &inventory.exchanges {
-        if let Some(name) = names.owner_of_exchange(exchange).filter(&wanted) {
-            found.entry(name).or_default().exchanges.push(exchange.clone());
         }
     }
     found

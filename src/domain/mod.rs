@@ -7,6 +7,7 @@
 //! * [`inventory`]: what the broker holds, as far as we read it.
 //! * [`alert`]: what is remembered of a queue that grows.
 //! * [`notice`]: a message to the owner of a namespace, and the events that it tells of.
+//! * [`snapshot`]: what a run looks at before it plans.
 //! * [`plan`]: what a run is going to do, and how much it may remove.
 //! * [`sweep`]: plans repairs, warnings, and the removal of large queues and old connections.
 //! * [`expiry`]: plans the end of namespaces.
@@ -20,4 +21,5 @@ pub mod namespace;
 pub mod notice;
 pub mod plan;
 pub mod rotation;
+pub mod snapshot;
 pub mod sweep;

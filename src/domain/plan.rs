@@ -7,6 +7,7 @@ use crate::domain::alert::Alert;
 use crate::domain::name::{Name, Slot};
 use crate::domain::namespace::Namespace;
 use crate::domain::notice::Event;
+use crate::domain::snapshot::Remains;
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,42 +48,6 @@ pub enum Action {
     Clean(Namespace, Remains),
     /// Remove the tombstone of a namespace of which the broker holds nothing any more.
     ForgetNamespace(Namespace),
-}
-
-/// What the broker holds of one namespace, by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Remains {
-    /// Its users.
-    pub users: Vec<String>,
-    /// Its users' connections.
-    pub connections: Vec<String>,
-    /// Its queues.
-    pub queues: Vec<String>,
-    /// Its exchanges.
-    pub exchanges: Vec<String>,
-}
-
-impl Remains {
-    /// How many things that is.
-    pub fn count(&self) -> usize {
-        self.users.len() + self.connections.len() + self.queues.len() + self.exchanges.len()
-    }
-
-    /// The first `most` of them, in the order in which they are removed.
-    pub(super) fn first(&self, most: usize) -> Remains {
-        let mut left = most;
-        let mut first = |things: &[String]| {
-            let taken = &things[..left.min(things.len())];
-            left -= taken.len();
-            taken.to_vec()
-        };
-        Remains {
-            users: first(&self.users),
-            connections: first(&self.connections),
-            queues: first(&self.queues),
-            exchanges: first(&self.exchanges),
-        }
-    }
 }
 
 impl Action {
@@ -274,19 +239,5 @@ mod tests {
         assert!(refused(26, 100));
         assert!(!refused(500, 100_000));
         assert!(refused(501, 100_000));
-    }
-
-    #[test]
-    fn a_part_of_what_remains_is_taken_in_the_order_of_removal() {
-        let all = Remains {
-            users: vec!["1".into(), "2".into()],
-            queues: vec!["a".into(), "b".into()],
-            exchanges: vec!["x".into()],
-            ..Remains::default()
-        };
-        assert_eq!(all.first(9), all);
-        let part = all.first(3);
-        assert_eq!((part.users.len(), part.queues.len(), part.count()), (2, 1, 3));
-        assert_eq!(all.first(0), Remains::default());
     }
 }

@@ -5,23 +5,12 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::domain::alert::{Alert, Level};
-use crate::domain::inventory::{BrokerQueue, Inventory, QueueKind};
+use crate::domain::inventory::{BrokerQueue, QueueKind};
 use crate::domain::name::{Name, Names, Slot, USER_TAG};
 use crate::domain::namespace::{Namespace, Version};
 use crate::domain::notice::Event;
 use crate::domain::plan::{Action, Brakes, Plan};
-
-/// What a sweep looks at: the broker first, then the store, so that what the broker shows and the store doesn't know was
-/// not just made.
-#[derive(Debug, Clone, Default)]
-pub struct Snapshot {
-    /// What the broker holds.
-    pub inventory: Inventory,
-    /// All namespaces in the store, tombstones too.
-    pub namespaces: Vec<Namespace>,
-    /// All alerts in the store.
-    pub alerts: Vec<Alert>,
-}
+use crate::domain::snapshot::{self, Snapshot};
 
 /// How a sweep decides.
 #[derive(Debug, Clone)]
@@ -248,7 +237,7 @@ impl Sweep<'_> {
     /// Names what looks like ours and belongs to no namespace in the store.
     fn report_unknown(&mut self) {
         let unknown = |name: &Name| !self.namespaces.contains_key(name);
-        for (name, remains) in super::expiry::remains(&self.seen.inventory, &self.policy.names, unknown) {
+        for (name, remains) in snapshot::remains(&self.seen.inventory, &self.policy.names, unknown) {
             let count = remains.count();
             self.plan.reports.push(format!("the broker holds {count} things of {name}, which is not in the store"));
         }

@@ -13,7 +13,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::domain::alert::{Alert, Level};
 use crate::domain::namespace::{Gone, Namespace};
 use crate::domain::notice::Event;
-use crate::domain::plan::Remains;
+use crate::domain::snapshot::Remains;
 use crate::store::{Change, Record};
 
 /// How often, and after how long, we look whether a queue is gone whose connection was closed.
