@@ -2,6 +2,8 @@
 
 #[path = "http/connections.rs"]
 mod connections;
+#[path = "http/encodings.rs"]
+mod encodings;
 #[path = "http/faults.rs"]
 mod faults;
 #[path = "http/headers.rs"]

@@ -230,7 +230,7 @@ impl Authenticator {
 
 impl Caller {
     /// Checks that the body is the one whose hash was signed, if one was. `content_type` is the header's value, empty
-    /// where there is none; `body` is what is left after undoing a content encoding.
+    /// where there is none; `body` is what is left after undoing a content encoding and a charset.
     pub fn verify_payload(&self, content_type: &str, body: &[u8]) -> Result<(), Refusal> {
         let Some(signed) = &self.hash else { return Ok(()) };
         let computed = payload_hash(content_type, body);

@@ -121,7 +121,7 @@ impl Condition {
         if tags.trim() == "*" || tags.split(',').any(|given| opaque(given) == opaque(tag)) {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             *response.body_mut() = Body::empty();
-            for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH] {
+            for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::CONTENT_ENCODING] {
                 response.headers_mut().remove(name);
             }
         }
@@ -137,6 +137,7 @@ pub(super) async fn add_api_headers(mut response: Response) -> Response {
         ("access-control-request-method", "*"),
         ("access-control-allow-headers", "X-Requested-With,Content-Type,Authorization,Accept,Origin,Cache-Control"),
         ("cache-control", "no-store no-cache must-revalidate"),
+        ("vary", "Accept-Encoding"),
     ] {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }

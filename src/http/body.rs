@@ -1,4 +1,4 @@
-//! The body of a request: read within limits of size and time, and parsed where it is JSON.
+//! The body of a request: read within limits of size and time, and decoded and parsed where it is JSON.
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
@@ -36,14 +36,13 @@ pub(super) fn is_framed(headers: &HeaderMap) -> bool {
     headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING)
 }
 
-/// Parses a body into `payload`, which is left as it is where the body is empty. What can't be parsed is put there as
-/// text, to be shown to its sender.
+/// Parses a text, with or without a mark at its beginning, into `payload`, which is left as it is where there is none. What
+/// can't be parsed is put there as text, to be shown to its sender.
 ///
 /// # Errors
-/// It is not JSON, neither an object nor an array, or encoded in a way that we don't read.
-pub(super) fn parse(headers: &HeaderMap, body: &[u8], payload: &mut Value) -> Result<(), ApiError> {
-    let text = decode(headers, body)?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+/// It is not JSON, or neither an object nor an array.
+pub(super) fn parse(text: &str, payload: &mut Value) -> Result<(), ApiError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.is_empty() {
         return Ok(());
     }
@@ -57,13 +56,11 @@ pub(super) fn parse(headers: &HeaderMap, body: &[u8], payload: &mut Value) -> Re
     Ok(())
 }
 
-/// The text of a body. What is no UTF-8 in it is replaced, as Taskcluster does.
-fn decode(headers: &HeaderMap, body: &[u8]) -> Result<String, ApiError> {
-    let encoding = header_text(headers, header::CONTENT_ENCODING).unwrap_or("identity").trim();
-    if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
-        let message = format!("The content-encoding {encoding} is not supported: send the body as it is");
-        return Err(ApiError::unsupported(message));
-    }
+/// The text of a body whose content encoding is undone. What is no UTF-8 in it is replaced, as Taskcluster does.
+///
+/// # Errors
+/// It is in a charset that we don't read.
+pub(super) fn decode(headers: &HeaderMap, body: &[u8]) -> Result<String, ApiError> {
     let charset = charset(header_text(headers, header::CONTENT_TYPE).unwrap_or_default());
     match charset.to_ascii_lowercase().as_str() {
         "" | "utf-8" | "utf8" | "us-ascii" => Ok(String::from_utf8_lossy(body).into_owned()),
@@ -89,7 +86,7 @@ mod tests {
     fn parsed(content_type: &'static str, body: &[u8]) -> (Result<(), ApiError>, Value) {
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(content_type))]);
         let mut payload = json!({});
-        let result = parse(&headers, body, &mut payload);
+        let result = decode(&headers, body).and_then(|text| parse(&text, &mut payload));
         (result, payload)
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{OriginalUri, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -16,10 +16,11 @@ use tracing::Instrument as _;
 use url::form_urlencoded;
 
 use super::around::TraceId;
+use super::encoding::Secret;
 use super::error::ApiError;
 use super::log::{Logged, Record};
 use super::routes::{Answer, Entry, Handler, Query, QueryRule, Reply};
-use super::{App, Peer, body, header_text, json_response};
+use super::{App, Peer, body, encoding, header_text, json_response};
 use crate::auth::origin::{BadOrigin, Origin};
 use crate::auth::scope::Expression;
 use crate::auth::{Caller, SignedRequest};
@@ -50,7 +51,13 @@ pub(super) async fn dispatch(
         Err(undecodable) => Err(ApiError::invalid_arguments(undecodable)),
     };
     let mut response = match reply {
-        Ok((status, body)) => json_response(status, &body),
+        Ok((status, body)) => {
+            let mut response = json_response(status, &body);
+            if entry.scopes.is_some() {
+                response.extensions_mut().insert(Secret);
+            }
+            response
+        }
         Err(error) => {
             let info = json!({"method": entry.name, "params": shown, "payload": payload, "time": now.to_string()});
             error_response(&error, entry, info, now)
@@ -79,10 +86,7 @@ impl Checks<'_> {
         payload: &mut Value,
         record: &mut Record<'_>,
     ) -> Reply {
-        let body = body::read(body, &self.app.settings).await?;
-        if body::is_json(&self.parts.headers) {
-            body::parse(&self.parts.headers, &body, payload)?;
-        }
+        let body = self.read(body, payload).await?;
         if let Some(scopes) = self.entry.scopes {
             let origin = origin.map_err(|bad| ApiError::input(bad.to_string()))?;
             let caller = record.caller.insert(self.authenticate(&origin, &body).await?);
@@ -103,6 +107,18 @@ impl Checks<'_> {
             }
         };
         self.finish(answer).await
+    }
+
+    /// The body as its sender signed it: the text of what is JSON, anything else as it came.
+    async fn read(&self, body: Body, payload: &mut Value) -> Result<Bytes, ApiError> {
+        let (headers, settings) = (&self.parts.headers, &self.app.settings);
+        let body = body::read(body, settings).await?;
+        if !body::is_json(headers) {
+            return Ok(body);
+        }
+        let text = body::decode(headers, &encoding::inflate(headers, body, settings.body_limit).await?)?;
+        body::parse(&text, payload)?;
+        Ok(text.into())
     }
 
     /// Who signed the request, whose body is covered by the signature if its hash is.

@@ -2,6 +2,7 @@
 //!
 //! * [`routes`]: the one table of endpoints, from which the router and `references/` are made.
 //! * `dispatch`: what happens to each API request, in Taskcluster's order of checks; `body` reads what it sends.
+//! * `encoding`: bodies inflated, replies compressed.
 //! * `namespaces`, `ops`: the handlers.
 //! * [`contract`]: the published schemas and references, and validation by them.
 //! * [`error`]: the only map from our errors to HTTP.
@@ -14,6 +15,7 @@ mod body;
 pub mod connection;
 pub mod contract;
 mod dispatch;
+mod encoding;
 pub mod error;
 mod log;
 mod namespaces;
@@ -29,7 +31,7 @@ use axum::Router;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
-use axum::middleware::{from_fn_with_state, map_response};
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, any, get};
 use serde_json::{Value, json};
@@ -126,7 +128,10 @@ fn api() -> Router<Arc<App>> {
         let methods = methods_of(route);
         api = api.route(&path, methods.clone()).route(&format!("{path}/"), methods);
     }
-    api.fallback(not_found).method_not_allowed_fallback(not_found).layer(map_response(around::add_api_headers))
+    api.fallback(not_found)
+        .method_not_allowed_fallback(not_found)
+        .layer(from_fn(encoding::compress))
+        .layer(map_response(around::add_api_headers))
 }
 
 /// What is not part of the API: Dockerflow's endpoints, and the published contract.

@@ -45,6 +45,7 @@ async fn every_reply_has_taskclusters_headers() {
             ("access-control-request-method", "*"),
             ("access-control-allow-headers", "X-Requested-With,Content-Type,Authorization,Accept,Origin,Cache-Control"),
             ("cache-control", "no-store no-cache must-revalidate"),
+            ("vary", "Accept-Encoding"),
         ] {
             assert_eq!(reply.header(name), if is_api { value } else { "" }, "{name} of {}", reply.text);
         }

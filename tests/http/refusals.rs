@@ -221,11 +221,18 @@ async fn payloads_that_are_wrong_are_refused() {
             "The charset x is not supported",
         ),
         (
-            "an encoding",
-            claim("{}").header("content-encoding", "gzip"),
+            "an unknown encoding",
+            claim("{}").header("content-encoding", "zstd"),
             415,
             "UnsupportedMediaType",
-            "The content-encoding gzip is not supported",
+            "The content-encoding zstd is not supported",
+        ),
+        (
+            "another encoding than it says",
+            claim("{}").header("content-encoding", "gzip"),
+            400,
+            malformed,
+            "The request's body is not what its content-encoding says: it is no whole gzip data.",
         ),
         (
             "too long, unsigned",

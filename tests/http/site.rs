@@ -298,8 +298,9 @@ impl Ask<'_> {
         }
         let response = tokio::time::timeout(2 * SOON, request.send()).await.expect("no answer in time").unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
-        let text = response.text().await.unwrap();
-        let answer = Answer { status, headers, body: serde_json::from_str(&text).unwrap_or_default(), text };
+        let bytes = response.bytes().await.unwrap().to_vec();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let answer = Answer { status, headers, body: serde_json::from_str(&text).unwrap_or_default(), text, bytes };
         if let Some(string) = answer.body["connectionString"].as_str() {
             let password = Url::parse(string).unwrap().password().unwrap().to_owned();
             self.site.secrets.lock().unwrap().push(password);
@@ -316,6 +317,8 @@ pub struct Answer {
     /// The body as JSON; null where it isn't.
     pub body: Value,
     pub text: String,
+    /// The body as it came.
+    pub bytes: Vec<u8>,
 }
 
 impl Answer {
