@@ -18,11 +18,13 @@ use taskcluster_pulse::client::{self, ClaimOptions, Expires, Trouble};
 use taskcluster_pulse::clock::{Clock, SystemClock, Timestamp};
 use taskcluster_pulse::config::{self, Config, Needs};
 use taskcluster_pulse::exec::{self, ExecError, OnReclaim};
+use taskcluster_pulse::http::contract::Contract;
 use taskcluster_pulse::process::{self, Process, Task};
 use taskcluster_pulse::service::{Outcome, Step};
 use taskcluster_pulse::store::Rekeyed;
 use taskcluster_pulse::taskcluster::TaskclusterError;
 use taskcluster_pulse::telemetry::{self, Stream};
+use url::Url;
 
 /// A namespace credential broker for RabbitMQ: rotating passwords for anything that has Taskcluster credentials.
 ///
@@ -89,6 +91,18 @@ enum Command {
     Exec(Exec),
     /// List all settings, with their variables and defaults.
     Settings,
+    /// Print the API reference, the schemas and a manifest of them, for who publishes them.
+    ///
+    /// It prints a JSON array of objects with a `filename`, which is the path below the root URL, and a `content`: the
+    /// form in which Taskcluster keeps those of its own services. It needs no settings.
+    References(References),
+}
+
+#[derive(Args)]
+struct References {
+    /// The root URL of the deployment, which is put before all names. Without it they are abstract: they begin with a slash.
+    #[arg(long, value_name = "URL", value_parser = config::parse_root_url)]
+    root_url: Option<Url>,
 }
 
 #[derive(Args)]
@@ -181,6 +195,7 @@ fn main() -> ExitCode {
     let Arguments { config: file, command } = Arguments::parse();
     let (needs, output) = match &command {
         Command::Settings => return exit_code(print(config::listing().trim_end()), Stream::Stderr),
+        Command::References(options) => return exit_code(references(options), Stream::Stderr),
         Command::Serve => (Needs::SERVE, Stream::Stdout),
         Command::Web => (Needs::WEB, Stream::Stdout),
         Command::Migrate => (Needs::MIGRATE, Stream::Stdout),
@@ -241,7 +256,7 @@ async fn run(command: Command, config: Config) -> Result<u8> {
         Command::Claim(Claim { what, json, watch: true }) => return watch(&config, what, json).await,
         Command::Claim(Claim { what, json, .. }) => return claim(&config, what, json).await,
         Command::Exec(options) => return exec(&config, options).await,
-        Command::Settings => return Ok(DONE),
+        Command::Settings | Command::References(_) => return Ok(DONE),
         Command::RotateNamespaces(options) => (Task::Rotate, options),
         Command::MonitorRabbit(options) => (Task::Monitor, options),
         Command::ExpireNamespaces(options) => (Task::Expire, options),
@@ -261,6 +276,11 @@ async fn run(command: Command, config: Config) -> Result<u8> {
         Outcome { failed, .. } if failed > 0 => FAILED,
         _ => DONE,
     })
+}
+
+fn references(References { root_url }: &References) -> Result<u8> {
+    let contract = Contract::new(root_url.as_ref()).map_err(anyhow::Error::msg)?;
+    print(format_args!("{:#}", contract.files()))
 }
 
 async fn serve(config: Config, web: bool, worker: bool) -> Result<u8> {

@@ -1,7 +1,7 @@
 //! What is published: the API reference, the schemas, the command line and the Procfile are compared with the program.
 //! `UPDATE_GOLDEN=1 cargo test --test contract` rewrites the files that are made from it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -48,6 +48,11 @@ fn subschemas(at: String, schema: &Value, found: &mut Vec<(String, Value)>) {
 #[test]
 fn the_reference_is_made_from_the_routes() {
     golden("references/pulse/v1/api.json", &format!("{:#}\n", contract(None).reference()));
+}
+
+#[test]
+fn the_manifest_is_made_from_the_references() {
+    golden("references/manifest.json", &format!("{:#}\n", contract(None).manifest()));
 }
 
 /// The rules of Taskcluster's `api-reference-v0.json`.
@@ -121,7 +126,12 @@ fn the_entries_of_2018_are_still_there() {
 /// The rules of Taskcluster's metaschema and of its own checks on schemas.
 #[test]
 fn the_schemas_keep_taskclusters_rules() {
-    let contract = contract(Some(ROOT));
+    for root in ["", ROOT] {
+        check_schemas(&contract((!root.is_empty()).then_some(root)), root);
+    }
+}
+
+fn check_schemas(contract: &Contract, root: &str) {
     let mut referenced: BTreeSet<String> = ROUTES
         .iter()
         .flat_map(|entry| [entry.input, entry.output])
@@ -131,8 +141,8 @@ fn the_schemas_keep_taskclusters_rules() {
     let paths: BTreeSet<_> = contract.schema_paths().map(str::to_owned).collect();
     for path in &paths {
         let schema = contract.schema(path).unwrap();
-        assert_eq!(schema["$id"], format!("{ROOT}/schemas/pulse/{path}#"));
-        assert_eq!(schema["$schema"], format!("{ROOT}/schemas/common/metaschema.json#"));
+        assert_eq!(schema["$id"], format!("{root}/schemas/pulse/{path}#"));
+        assert_eq!(schema["$schema"], format!("{root}/schemas/common/metaschema.json#"));
         assert!(schema["title"].is_string() && schema["description"].is_string(), "{path}");
         let mut standalone = schema.clone();
         standalone["$schema"] = "http://json-schema.org/draft-06/schema#".into();
@@ -208,6 +218,67 @@ fn the_help_is_complete() {
     }
     let page = |(command, page): &(String, String)| format!("$ taskcluster-pulse{command} --help\n{page}\n");
     golden("tests/golden/help.txt", &pages.iter().map(page).collect::<String>());
+}
+
+/// Whoever publishes the contract gets all of it, and needs no settings for that.
+#[test]
+fn what_is_printed_is_the_whole_contract_in_both_forms() {
+    let folder = tempfile::tempdir().unwrap();
+    for root in ["", ROOT, "https://tc.example.com/some/prefix"] {
+        let with_slash = format!("{root}/");
+        let mut arguments = vec!["references"];
+        if !root.is_empty() {
+            arguments.extend(["--root-url", &with_slash]);
+        }
+        let output = program(&arguments, folder.path()).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        let printed: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        let mut files = BTreeMap::new();
+        for file in &printed {
+            let keys: Vec<_> = file.as_object().unwrap().keys().collect();
+            assert_eq!(keys, ["filename", "content"]);
+            assert!(
+                files.insert(file["filename"].as_str().unwrap(), &file["content"]).is_none(),
+                "a file stands twice"
+            );
+        }
+        // What the other tests here check is what is printed.
+        let contract = contract((!root.is_empty()).then_some(root));
+        let mut expected =
+            BTreeSet::from(["references/manifest.json".to_owned(), "references/pulse/v1/api.json".into()]);
+        expected.extend(contract.schema_paths().map(|path| format!("schemas/pulse/{path}")));
+        assert_eq!(files.keys().copied().map(str::to_owned).collect::<BTreeSet<_>>(), expected);
+        let manifest = files["references/manifest.json"];
+        assert_eq!(manifest["$schema"], format!("{root}/schemas/common/manifest-v3.json#"));
+        assert_eq!(manifest.as_object().unwrap().len(), 2);
+        for listed in manifest["references"].as_array().unwrap() {
+            let name = listed.as_str().unwrap().strip_prefix(root).and_then(|path| path.strip_prefix('/')).unwrap();
+            assert_eq!(files[name], &contract.reference(), "{name}");
+        }
+        for (name, content) in files.iter().filter(|(name, _)| name.starts_with("schemas/")) {
+            assert_eq!(content["$id"], format!("{root}/{name}#"));
+            assert_eq!(content["$schema"], format!("{root}/schemas/common/metaschema.json#"));
+            assert_eq!(Some(*content), contract.schema(name.strip_prefix("schemas/pulse/").unwrap()));
+            let mut all = Vec::new();
+            subschemas((*name).to_owned(), content, &mut all);
+            for target in all.iter().filter_map(|(_, schema)| schema.get("$ref")?.as_str()) {
+                let (file, pointer) = target.split_once('#').unwrap();
+                let there = files.get(format!("schemas/pulse/v1/{file}").as_str());
+                assert!(there.is_some_and(|there| there.pointer(pointer).is_some()), "{name} refers to {target}");
+            }
+        }
+        for schema in
+            contract.reference()["entries"].as_array().unwrap().iter().flat_map(|e| [&e["input"], &e["output"]])
+        {
+            let path = schema.as_str().map(|schema| format!("schemas/pulse/{}", schema.trim_end_matches('#')));
+            assert!(path.is_none_or(|path| files.contains_key(path.as_str())), "{schema}");
+        }
+    }
+    for root in ["tc.example.com", "ftp://tc.example.com", "https://tc.example.com?a", ""] {
+        let output = program(&["references", "--root-url", root], folder.path()).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && told.contains("give "), "{root}: {told}");
+    }
 }
 
 /// Each command of the Procfile is understood; without settings it goes as far as to say which ones it needs.

@@ -20,6 +20,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::Value;
+use url::Url;
 
 pub use clients::Client;
 pub use kinds::{AuthMode, Levels, LogFormat, NotifyMethod};
@@ -67,6 +68,15 @@ impl Config {
 /// is not, so that it is refused rather than overlooked.
 pub fn environment(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+/// Reads a root URL that is not a setting, by the rule of the setting that is one.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_root_url(text: &str) -> Result<Url, String> {
+    let read = (places::HTTP_URL.parse)(&Value::from(text)).ok().and_then(|url| url.parse().ok());
+    read.ok_or_else(|| format!("give {}", places::HTTP_URL.expected))
 }
 
 /// What the file holds; null where there need be none and is none. Else, what is wrong with it.

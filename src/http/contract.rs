@@ -1,4 +1,4 @@
-//! The published contract: JSON schemas and the API reference, and validation of requests by them.
+//! The published contract: JSON schemas, the API reference and a manifest, and validation of requests by the schemas.
 //!
 //! The schemas are written in `schemas/v1/*.yml`. They are published in the forms that Taskcluster has: abstract in
 //! `references/`, and absolute, with the root URL put before each name, as served.
@@ -25,6 +25,9 @@ const SOURCES: [(&str, &str); 4] = [
     ("v1/namespace-request", include_str!("../../schemas/v1/namespace-request.yml")),
     ("v1/namespace-response", include_str!("../../schemas/v1/namespace-response.yml")),
 ];
+
+const MANIFEST: &str = "references/manifest.json";
+const REFERENCE: &str = "references/pulse/v1/api.json";
 
 /// The contract of one deployment.
 pub struct Contract {
@@ -64,6 +67,23 @@ impl Contract {
             "apiVersion": "v1",
             "entries": ROUTES.iter().map(|entry| entry.reference()).collect::<Vec<_>>(),
         })
+    }
+
+    /// The manifest, which lists the references.
+    pub fn manifest(&self) -> Value {
+        json!({
+            "$schema": format!("{}/schemas/common/manifest-v3.json#", self.root),
+            "references": [format!("{}/{REFERENCE}", self.root)],
+        })
+    }
+
+    /// All of it, in the form in which Taskcluster keeps the contracts of its own services: a list of objects with a
+    /// `filename`, which is the path below the root URL, and a `content`.
+    pub fn files(&self) -> Value {
+        let file = |name: &str, content: &Value| json!({"filename": name, "content": content});
+        let schemas = self.schemas.iter().map(|(path, schema)| file(&format!("schemas/pulse/{path}"), schema));
+        let lists = [file(MANIFEST, &self.manifest()), file(REFERENCE, &self.reference())];
+        lists.into_iter().chain(schemas).collect()
     }
 
     /// A schema by its path below `/schemas/pulse/`, `v1/namespace.json`, say.
@@ -169,6 +189,10 @@ pub(super) async fn serve_schema(State(app): State<Arc<App>>, Path(file): Path<S
 
 pub(super) async fn serve_reference(State(app): State<Arc<App>>) -> Response {
     json_response(StatusCode::OK, &app.contract.reference())
+}
+
+pub(super) async fn serve_manifest(State(app): State<Arc<App>>) -> Response {
+    json_response(StatusCode::OK, &app.contract.manifest())
 }
 
 #[cfg(test)]

@@ -142,6 +142,7 @@ fn root() -> Router<Arc<App>> {
     }
     root.route("/schemas/pulse/v1/{file}", get(contract::serve_schema))
         .route("/references/pulse/v1/api.json", get(contract::serve_reference))
+        .route("/references/manifest.json", get(contract::serve_manifest))
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
 }

@@ -149,6 +149,8 @@ async fn the_contract_is_served_in_its_absolute_form() {
     let site = Site::new().await;
     let contract = Contract::new(Some(&ROOT.parse().unwrap())).unwrap();
     assert_eq!(site.get("/references/pulse/v1/api.json").send().await.good(), contract.reference());
+    assert_eq!(site.get("/references/manifest.json").send().await.good(), contract.manifest());
+    assert_eq!(contract.manifest()["references"], json!([format!("{ROOT}/references/pulse/v1/api.json")]));
     let mut served = 0;
     for path in contract.schema_paths() {
         let schema = site.get(&format!("/schemas/pulse/{path}")).send().await.good();
