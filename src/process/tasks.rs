@@ -1,0 +1,113 @@
+//! The scheduled tasks: run once, or again and again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::stop::{Stop, finish, stopped};
+use crate::config::Config;
+use crate::domain::expiry::ExpiryPolicy;
+use crate::domain::sweep::SweepPolicy;
+use crate::notify::Notifier;
+use crate::service::{Outcome, Service, ServiceError, Step};
+
+/// After a failure a loop waits twice as long as before, up to so many times its interval.
+const WIDEST: u32 = 16;
+
+/// One of the scheduled tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Rotate what is due.
+    Rotate,
+    /// Repair and guard the broker, then deliver.
+    Monitor,
+    /// End namespaces that have expired, then deliver.
+    Expire,
+    /// Deliver what has to be told.
+    Deliver,
+}
+
+impl Task {
+    /// All of them.
+    pub const ALL: [Task; 4] = [Task::Rotate, Task::Monitor, Task::Expire, Task::Deliver];
+
+    pub(super) fn interval(self, config: &Config) -> Duration {
+        match self {
+            Task::Rotate => config.worker.rotate_interval,
+            Task::Monitor => config.worker.monitor_interval,
+            Task::Expire => config.worker.expire_interval,
+            Task::Deliver => config.worker.deliver_interval,
+        }
+    }
+}
+
+/// What the scheduled tasks need.
+pub(super) struct Runner {
+    pub(super) service: Arc<Service>,
+    pub(super) notifier: Arc<dyn Notifier>,
+    pub(super) sweep: SweepPolicy,
+    pub(super) expiry: ExpiryPolicy,
+    pub(super) mock: bool,
+    /// How long a run may go on when the process is to end.
+    pub(super) drain: Duration,
+}
+
+impl Runner {
+    /// Runs a task once; what it has to tell is delivered afterwards, so that no mail delays it.
+    pub(super) async fn run(&self, task: Task, dry_run: bool) -> Result<Outcome, ServiceError> {
+        let outcome = match task {
+            Task::Rotate => self.service.rotate(dry_run).await,
+            Task::Monitor => self.service.sweep(&self.sweep, dry_run).await,
+            Task::Expire => self.service.expire(&self.expiry, dry_run).await,
+            Task::Deliver => return self.service.deliver(&*self.notifier, dry_run).await,
+        };
+        if !dry_run
+            && matches!(task, Task::Monitor | Task::Expire)
+            && let Err(error) = self.service.deliver(&*self.notifier, false).await
+        {
+            tracing::error!("what has to be told could not be delivered: {error}");
+        }
+        outcome
+    }
+
+    /// Runs a task every so often until `stop`. A run that fails is logged and makes the pause longer; a panic is a failure
+    /// like any other.
+    pub(super) async fn repeat(&self, task: Task, every: Duration, report: impl Fn(&Outcome), stop: Stop) {
+        let mut failures = 0;
+        loop {
+            let run = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(self.run(task, self.mock)));
+            let Some(ran) = finish(run, stop.clone(), self.drain).await else {
+                tracing::warn!(?task, "the run did not finish within {:?}, and is cut off", self.drain);
+                return;
+            };
+            let good = match ran {
+                Ok(Ok(outcome)) => {
+                    tracing::info!(r#type = "monitor.periodic", name = outcome.task, "{outcome}");
+                    report(&outcome);
+                    // One bad thing among others is no reason to look after the others less often.
+                    outcome.failed == 0 || outcome.failed < outcome.seen
+                }
+                Ok(Err(error)) => {
+                    tracing::error!(r#type = "monitor.periodic", ?task, "the run failed: {error}");
+                    false
+                }
+                Err(_) => {
+                    tracing::error!(r#type = "monitor.periodic", ?task, "the run panicked");
+                    false
+                }
+            };
+            failures = if good { 0 } else { failures + 1 };
+            let pause = every * WIDEST.min(1 << failures.min(31));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stopped(stop.clone()) => return,
+            }
+        }
+    }
+}
+
+/// Logs what a run would have done, where it was not to do it.
+pub(super) fn log_plan(outcome: &Outcome) {
+    for Step { action, object, reason } in outcome.plan.iter().flatten() {
+        tracing::info!(r#type = "monitor.plan", task = outcome.task, "would {action} {object}: {reason}");
+    }
+}

@@ -1,0 +1,45 @@
+//! The web part: the API at its port.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tokio::net::TcpListener;
+use url::Url;
+
+use super::stop::{Stop, stopped};
+use super::{Process, parts};
+use crate::http::connection::Patience;
+use crate::http::server::{self, Connections};
+use crate::http::{self, App};
+
+impl Process {
+    /// Listens, and gives back what serves until `stop`.
+    pub(super) async fn web(&self, stop: Stop) -> Result<impl Future<Output = ()> + use<>> {
+        let server = &self.config.server;
+        let root_url = match self.config.taskcluster.root_url.as_str() {
+            "" => None,
+            url => Some(Url::parse(url).context("taskcluster.rootUrl")?),
+        };
+        let settings = http::Settings {
+            root_url,
+            body_limit: server.body_limit,
+            body_timeout: server.body_timeout,
+            request_timeout: server.request_timeout,
+            force_ssl: server.force_ssl,
+            trust_proxy: server.trust_proxy,
+        };
+        let authenticator = parts::authenticator(&self.config, self.clock.clone())?;
+        let app =
+            App::new(self.service.clone(), authenticator, self.clock.clone(), settings).map_err(anyhow::Error::msg)?;
+        let address = SocketAddr::new(server.address, server.port);
+        let listener = TcpListener::bind(address).await.with_context(|| format!("can't listen at {address}"))?;
+        // Where the port was left to the system, this line is how people and scripts learn it.
+        tracing::info!("listening at http://{}", listener.local_addr()?);
+        let patience =
+            Patience { idle: server.keep_alive_timeout, head: server.header_timeout, reply: server.body_timeout };
+        let connections = Connections { patience, drain: server.drain_timeout };
+        let router = http::router(Arc::new(app));
+        Ok(async move { server::serve(listener, router, connections, stopped(stop)).await })
+    }
+}
