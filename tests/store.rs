@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use support_postgres::TestDatabase;
-use taskcluster_pulse::clock::Timestamp;
+use taskcluster_pulse::clock::{Clock, SystemClock, Timestamp};
 use taskcluster_pulse::domain::alert::{Alert, Level};
+use taskcluster_pulse::domain::hold::Heartbeat;
 use taskcluster_pulse::domain::name::{Name, Slot};
 use taskcluster_pulse::domain::namespace::{Gone, Namespace, Version};
 use taskcluster_pulse::domain::notice::Notice;
@@ -122,6 +123,8 @@ on_both! {
     what_older_keys_sealed_is_sealed_anew_while_others_write,
     what_cannot_be_opened_is_counted_and_left_as_it_is,
     due_gives_what_is_due_or_abandoned_longest_due_first,
+    changed_gives_what_others_wrote_or_removed_since_it_was_read,
+    a_beat_begins_anew_after_a_pause,
     alerts_may_have_any_queue_name,
     a_notice_is_taken_once_until_it_is_retried_or_removed,
     two_takers_at_once_get_different_notices,
@@ -543,6 +546,72 @@ async fn due_gives_what_is_due_or_abandoned_longest_due_first(backend: Backend) 
     }
 }
 
+async fn changed_gives_what_others_wrote_or_removed_since_it_was_read(backend: Backend) {
+    let store = backend.store().await;
+    let names = ["same", "written", "gone", "removed", "sealed"].map(|n| format!("taskcluster-{n}"));
+    let old = names.each_ref().map(|name| settled(name, 1));
+    insert(&*store, &old).await;
+    insert(&*store, &[settled("taskcluster-unasked", 1)]).await;
+    let known: Vec<_> = old.iter().map(|namespace| (namespace.name.clone(), Version(1))).collect();
+    assert_eq!(store.changed(&known).await.unwrap(), []);
+    assert_eq!(store.changed(&[]).await.unwrap(), []);
+
+    let written = pending(stored(&old[1]), 5);
+    let gone = tombstone(stored(&old[2]));
+    insert(&*store, &[written.clone(), gone.clone()]).await;
+    let remove = Record::RemoveNamespace(old[3].name.clone(), Version(1));
+    store.write(&[Change { record: remove, notices: Vec::new() }]).await.unwrap();
+    backend.execute("UPDATE namespace SET active_password = 'x', version = 2 WHERE name = 'taskcluster-sealed'").await;
+    let mut changed = store.changed(&known).await.unwrap();
+    changed.sort_by(|a, b| a.0.cmp(&b.0));
+    let expected = [
+        (name("taskcluster-gone"), Some(stored(&gone))),
+        (name("taskcluster-removed"), None),
+        (name("taskcluster-written"), Some(stored(&written))),
+    ];
+    assert_eq!(changed, expected);
+    // An older version than the known one, as after a restored backup, is another one.
+    let ahead = [(old[0].name.clone(), Version(7))];
+    assert_eq!(store.changed(&ahead).await.unwrap(), [(old[0].name.clone(), Some(stored(&old[0])))]);
+}
+
+async fn a_beat_begins_anew_after_a_pause(backend: Backend) {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let store = backend.store().await;
+    // Only a store without a server takes the time from the caller.
+    let now = match &backend {
+        Backend::Sqlite(_) => at(1000),
+        Backend::Postgres(_) => at(-1000),
+    };
+    assert_eq!(store.vitals(now).await.unwrap().heartbeat, None);
+    let first = store.beat(now, MINUTE).await.unwrap();
+    let vitals = store.vitals(now).await.unwrap();
+    assert_eq!(vitals.heartbeat, Some(Heartbeat { last: first, since: at(0) }), "nobody was cut off before the first");
+    match &backend {
+        Backend::Sqlite(_) => assert_eq!((first, vitals.now), (now, now)),
+        Backend::Postgres(_) => {
+            let real = SystemClock.now();
+            assert!(vitals.now >= first && real.since(first) < MINUTE && first.since(real) < MINUTE, "{vitals:?}");
+        }
+    }
+
+    let sets_back = |seconds: i64| format!("UPDATE heartbeat SET last = last - {seconds}000");
+    backend.execute(&sets_back(59)).await;
+    let second = store.beat(now, 2 * MINUTE).await.unwrap();
+    assert_eq!(store.vitals(now).await.unwrap().heartbeat, Some(Heartbeat { last: second, since: at(0) }));
+    backend.execute(&sets_back(121)).await;
+    let back = store.beat(now, 2 * MINUTE).await.unwrap();
+    assert_eq!(store.vitals(now).await.unwrap().heartbeat, Some(Heartbeat { last: back, since: back }));
+    let next = store.beat(now, 2 * MINUTE).await.unwrap();
+    assert_eq!(store.vitals(now).await.unwrap().heartbeat, Some(Heartbeat { last: next, since: back }));
+    // The store's clock was wrong, and is set back.
+    backend.execute("UPDATE heartbeat SET last = 9000000000000").await;
+    let right = store.beat(now, 2 * MINUTE).await.unwrap();
+    assert!(right < Timestamp::from_millis(9_000_000_000_000));
+    assert_eq!(store.vitals(now).await.unwrap().heartbeat, Some(Heartbeat { last: right, since: back }));
+    assert_eq!(backend.texts("SELECT CAST(count(*) AS TEXT) FROM heartbeat").await, [Some("1".to_owned())]);
+}
+
 async fn alerts_may_have_any_queue_name(backend: Backend) {
     let store = backend.store().await;
     let queues = ["queue/a/\0", "queue/a/\u{1a}", "queue/a/\u{1a}0", "queue/a/'; --", "queue/a/ü\n💌"];
@@ -754,7 +823,7 @@ async fn migrations_run_once_however_many_run_them(backend: Backend) {
     for migrator in migrators {
         applied.extend(migrator.await.unwrap());
     }
-    assert_eq!(applied, ["V1__initial"]);
+    assert_eq!(applied, ["V1__initial", "V2__heartbeat"]);
     assert_eq!(store::migrate(&backend.url()).await.unwrap(), Vec::<String>::new());
     backend.open_with(&[KEY_A]).await.unwrap().ping().await.unwrap();
 }

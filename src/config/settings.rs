@@ -96,6 +96,11 @@ settings! {
         namespace_rotation_interval: Duration = SPAN, "1 hour", "namespaceRotationInterval", "NAMESPACE_ROTATION_INTERVAL";
         /// How long after it expired a namespace is removed.
         namespaces_expiration_delay: Duration = DELAY, "1 hour", "namespacesExpirationDelay", "NAMESPACES_EXPIRATION_DELAY";
+        /// Rotation waits while no web process was within its clients' reach for this long, because nobody can claim then,
+        /// and for this long after one is back. No more than a quarter of the rotation interval counts.
+        api_silence: Duration = SPAN, "2 min", "apiSilence", "API_SILENCE";
+        /// How long rotation waits for the web processes at most, from the last time that one was within reach.
+        max_rotation_hold: Duration = DELAY, "1 day", "maxRotationHold", "MAX_ROTATION_HOLD";
         /// Whether the scheduled tasks only print what they would do, and change nothing.
         mock_maintenance: bool = SWITCH, "false", "mockMaintenance", "MOCK_MAINTENANCE";
         /// The host in connection strings. Where it is not given, the host of `rabbit.baseUrl`.
@@ -159,6 +164,8 @@ settings! {
         pool_size: usize = count(), "5", "poolSize", "STORE_POOL_SIZE";
         /// How long the database may take to answer.
         query_timeout: Duration = SPAN, "5 s", "queryTimeout", "STORE_QUERY_TIMEOUT";
+        /// How many namespaces each web process remembers, to answer claims while the database is down.
+        remembered_namespaces: usize = count(), "10000", "rememberedNamespaces", "STORE_REMEMBERED_NAMESPACES";
     }
 
     /// Who may claim.

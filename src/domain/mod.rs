@@ -3,6 +3,7 @@
 //! * [`name`]: names of namespaces, their users, queues and exchanges, and whether one of them is ours.
 //! * [`namespace`]: a namespace as the store keeps it.
 //! * [`rotation`]: which password is in force, which comes next, and until when one is good.
+//! * [`hold`]: whether rotation has to wait.
 //! * [`claim`]: what a claim does to what the store holds.
 //! * [`inventory`]: what the broker holds, as far as we read it.
 //! * [`alert`]: what is remembered of a queue that grows.
@@ -15,6 +16,7 @@
 pub mod alert;
 pub mod claim;
 pub mod expiry;
+pub mod hold;
 pub mod inventory;
 pub mod name;
 pub mod namespace;

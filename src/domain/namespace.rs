@@ -55,8 +55,23 @@ impl Namespace {
     /// namespace may be taken, which is `delay` after it expires; half of that is left for clocks that differ. Whoever
     /// asks for a date so far in the past asks for the end at any moment, and is told what would hold without that.
     pub fn reclaim_at(&self, now: Timestamp, delay: Duration) -> Timestamp {
-        let (rotated, ends) = (self.rotation.reclaim_at(now), self.expires.plus(delay / 2));
+        let (rotated, ends) = (self.rotation.reclaim_at(now), self.ends(delay));
         if ends > now { rotated.min(ends) } else { rotated }
+    }
+
+    /// Until when the active password is good whatever other processes have done since this record was read, as far as
+    /// nobody asked for an earlier end of the namespace; `None` where there is none. It is the least that
+    /// [`Namespace::reclaim_at`] may say: no switch begins before the password is due, and the one after that, which
+    /// overwrites it, comes two `grace` later, so that one of them is left for clocks that differ. See
+    /// [`Rotation::settle`].
+    pub fn certain_until(&self, delay: Duration) -> Option<Timestamp> {
+        let live = self.gone.is_none() && self.rotation.active.is_some();
+        live.then(|| self.rotation.reclaim_at(self.rotation.due).min(self.ends(delay)))
+    }
+
+    /// Until when nobody takes the namespace, with half of `delay` left for clocks that differ.
+    fn ends(&self, delay: Duration) -> Timestamp {
+        self.expires.plus(delay / 2)
     }
 }
 
@@ -90,22 +105,51 @@ mod tests {
         Timestamp::from_millis(seconds * 1000)
     }
 
-    #[test]
-    fn nothing_is_promised_beyond_the_end_of_the_namespace() {
-        let (hour, delay) = (Duration::from_secs(3600), Duration::from_secs(600));
-        let expiring = |expires| Namespace {
+    const HOUR: Duration = Duration::from_secs(3600);
+    const DELAY: Duration = Duration::from_secs(600);
+
+    fn expiring(expires: i64) -> Namespace {
+        Namespace {
             name: Name::from_stored("taskcluster-x".into()),
             contact: String::new(),
             created: at(0),
             expires: at(expires),
-            rotation: Rotation::first(Password::random(), at(0)).settle(at(0), hour),
+            rotation: Rotation::first(Password::random(), at(0)).settle(at(0), HOUR),
             gone: None,
             warned: None,
             version: Version(1),
-        };
-        assert_eq!(expiring(100_000).reclaim_at(at(10), delay), at(5400));
-        assert_eq!(expiring(3600).reclaim_at(at(10), delay), at(3900));
-        assert_eq!(expiring(10).reclaim_at(at(10), delay), at(310));
-        assert_eq!(expiring(-300).reclaim_at(at(10), delay), at(5400), "it is to end at any moment");
+        }
+    }
+
+    #[test]
+    fn nothing_is_promised_beyond_the_end_of_the_namespace() {
+        assert_eq!(expiring(100_000).reclaim_at(at(10), DELAY), at(5400));
+        assert_eq!(expiring(3600).reclaim_at(at(10), DELAY), at(3900));
+        assert_eq!(expiring(10).reclaim_at(at(10), DELAY), at(310));
+        assert_eq!(expiring(-300).reclaim_at(at(10), DELAY), at(5400), "it is to end at any moment");
+    }
+
+    #[test]
+    fn what_is_certain_is_the_least_that_was_promised_and_outlived_by_the_password() {
+        for expires in [100_000, 3600, 10] {
+            let certain = expiring(expires).certain_until(DELAY).unwrap();
+            for now in [0, 5, 300, 3000, 3599, 3600, 90_000] {
+                assert!(certain <= expiring(expires).reclaim_at(at(now), DELAY), "expires {expires}, now {now}");
+            }
+        }
+        let read = expiring(100_000);
+        assert_eq!(read.certain_until(DELAY), Some(at(5400)));
+        // A switch at the earliest moment, by a process with a shorter interval, and the one after that.
+        let next = read.rotation.begin(Password::random(), at(3600)).settle(at(3600), HOUR / 8);
+        assert!(next.due >= at(5400).plus(HOUR / 2), "clocks may differ");
+    }
+
+    #[test]
+    fn nothing_is_certain_of_what_is_gone_or_has_no_password_or_is_to_end_at_any_moment() {
+        let gone = Some(Gone { since: at(1), cleaning_until: None });
+        assert_eq!(Namespace { gone, ..expiring(100_000) }.certain_until(DELAY), None);
+        let rotation = Rotation::first(Password::random(), at(0));
+        assert_eq!(Namespace { rotation, ..expiring(100_000) }.certain_until(DELAY), None);
+        assert_eq!(expiring(-300).certain_until(DELAY), Some(at(0)), "which is past");
     }
 }

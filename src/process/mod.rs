@@ -2,9 +2,11 @@
 //!
 //! * `parts`: the parts, made from the configuration.
 //! * `web`: the API at its port.
+//! * `heartbeat`: tells, in the store, that clients can reach the API.
 //! * `tasks`: the scheduled tasks.
 //! * `stop`: signals and draining.
 
+mod heartbeat;
 mod parts;
 mod stop;
 mod tasks;

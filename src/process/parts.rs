@@ -15,6 +15,7 @@ use crate::broker::management::{Account, ManagementApi, ManagementConfig};
 use crate::clock::Clock;
 use crate::config::{AuthMode, Config, NotifyMethod};
 use crate::domain::expiry::ExpiryPolicy;
+use crate::domain::hold::HoldPolicy;
 use crate::domain::name::Names;
 use crate::domain::plan::Brakes;
 use crate::domain::sweep::SweepPolicy;
@@ -76,6 +77,7 @@ fn names(config: &Config) -> Names {
 
 pub(super) fn policy(config: &Config) -> Policy {
     let app = &config.app;
+    let quarter = app.namespace_rotation_interval / 4;
     Policy {
         names: names(config),
         connection: ConnectionTemplate {
@@ -88,6 +90,14 @@ pub(super) fn policy(config: &Config) -> Policy {
         rotation_interval: app.namespace_rotation_interval,
         expiration_delay: app.namespaces_expiration_delay,
         settle_budget: settle_budget(config),
+        hold: HoldPolicy {
+            // A switch that begins before the silence is noticed must not overwrite what a client would have given up
+            // in the meantime, so that short intervals leave less of it.
+            silence: app.api_silence.min(quarter),
+            longest: app.max_rotation_hold,
+            skew: quarter,
+        },
+        remembered: config.store.remembered_namespaces,
     }
 }
 
@@ -135,7 +145,7 @@ pub fn taskcluster(config: &Config, clock: Arc<dyn Clock>) -> Result<Taskcluster
     signing_taskcluster(config, root_url(config)?, clock)
 }
 
-pub(super) fn root_url(config: &Config) -> Result<Url> {
+fn root_url(config: &Config) -> Result<Url> {
     Url::parse(&config.taskcluster.root_url).context("taskcluster.rootUrl")
 }
 

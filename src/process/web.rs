@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use tokio::net::TcpListener;
 use url::Url;
 
+use super::heartbeat::Heartbeat;
 use super::stop::{Stop, stopped};
 use super::{Process, parts};
 use crate::http::connection::Patience;
@@ -34,12 +35,20 @@ impl Process {
             App::new(self.service.clone(), authenticator, self.clock.clone(), settings).map_err(anyhow::Error::msg)?;
         let address = SocketAddr::new(server.address, server.port);
         let listener = TcpListener::bind(address).await.with_context(|| format!("can't listen at {address}"))?;
+        let address = listener.local_addr()?;
         // Where the port was left to the system, this line is how people and scripts learn it.
-        tracing::info!("listening at http://{}", listener.local_addr()?);
+        tracing::info!("listening at http://{address}");
         let patience =
             Patience { idle: server.keep_alive_timeout, head: server.header_timeout, reply: server.body_timeout };
         let connections = Connections { patience, drain: server.drain_timeout };
         let router = http::router(Arc::new(app));
-        Ok(async move { server::serve(listener, router, connections, stopped(stop)).await })
+        let (service, heartbeat) = (self.service.clone(), Heartbeat::new(self.service.clone(), address)?);
+        Ok(async move {
+            tokio::select! {
+                () = server::serve(listener, router, connections, stopped(stop)) => {}
+                () = heartbeat.run() => {}
+                () = service.keep_memory() => {}
+            }
+        })
     }
 }

@@ -1,7 +1,8 @@
 //! Claiming: hand out a namespace's credentials.
 //!
 //! A claim of a known namespace reads the store, writes it where something changes, and never waits for the broker. Only
-//! the first claim does, until its first password is in force.
+//! the first claim does, until its first password is in force. Where the store fails, the answer may come from memory; see
+//! `memory`.
 
 use std::fmt;
 
@@ -47,6 +48,16 @@ impl Service {
     /// [`ServiceError::CleaningUp`] while an expired namespace of this name is being removed, or was just marked as gone; those of the store; those
     /// of the broker, which is needed by a first claim only. Whatever the error, the next claim goes on from there.
     pub async fn claim(&self, asked: &ClaimRequest) -> Result<Claimed, ServiceError> {
+        if let Some(claimed) = self.recall_while_failing(&asked.name) {
+            return Ok(claimed);
+        }
+        match self.claim_in_store(asked).await {
+            Err(ServiceError::Store(error)) => self.recall_after(error, &asked.name),
+            done => done,
+        }
+    }
+
+    async fn claim_in_store(&self, asked: &ClaimRequest) -> Result<Claimed, ServiceError> {
         for _ in 0..ATTEMPTS {
             let now = self.clock.now();
             let deadline = self.deadline(now, "a claim");
@@ -58,6 +69,7 @@ impl Service {
                 // This process stood still since it read the record, which is outdated.
                 continue;
             }
+            self.remember(&namespace.name, Some(&namespace));
             return Ok(Claimed {
                 connection_string: self.connection_string(&namespace.name, active),
                 reclaim_at,
@@ -72,6 +84,7 @@ impl Service {
     /// Makes the record what the claim asks for; `None` where another process wrote first.
     async fn prepare(&self, asked: &ClaimRequest, now: Timestamp) -> Result<Option<Namespace>, ServiceError> {
         let found = self.store.namespace(&asked.name).await?;
+        self.remember(&asked.name, found.as_ref());
         match decide_claim(found.as_ref(), asked, now, self.policy.settle_budget, Password::random) {
             Claim::Keep => Ok(found),
             Claim::Wait(until) => Err(ServiceError::CleaningUp { name: asked.name.clone(), until }),

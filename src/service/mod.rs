@@ -1,8 +1,10 @@
 //! What the service does. Store and broker meet only here, so only here does order matter.
 //!
 //! * `claim`: hand out a namespace's credentials.
+//! * `memory`: answer claims while the store fails.
 //! * `settle`: put a pending password in force; the one path of first creation, rotation and recovery.
 //! * `rotate`: settle every namespace whose switch is due.
+//! * `heartbeat`: tell rotation whether clients can reach the API, and whose clock is wrong.
 //! * `maintain`: sweep and expire: snapshot, plan, apply.
 //! * `remove`: delete queues, and what is left of a namespace that is gone.
 //! * `deliver`: send what has to be told.
@@ -10,13 +12,15 @@
 
 mod claim;
 mod deliver;
+mod heartbeat;
 mod maintain;
+mod memory;
 mod outcome;
 mod remove;
 mod rotate;
 mod settle;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -24,9 +28,12 @@ use zeroize::Zeroizing;
 
 use crate::broker::{Broker, BrokerError};
 use crate::clock::{Clock, Timestamp};
+use crate::domain::hold::HoldPolicy;
 use crate::domain::name::{Name, Names};
 use crate::domain::rotation::Credentials;
 use crate::store::{Store, StoreError, Summary};
+
+use memory::Memory;
 
 pub use claim::Claimed;
 pub use outcome::{Outcome, Step};
@@ -123,6 +130,10 @@ pub struct Policy {
     /// stood still gives up, because by then another may have finished the job and gone on to the next; no call to the
     /// broker begins in the second half of that time. Also how long a pending password is left to the process that chose it.
     pub settle_budget: Duration,
+    /// When rotation waits.
+    pub hold: HoldPolicy,
+    /// How many namespaces are remembered for the time when the store fails.
+    pub remembered: usize,
 }
 
 /// The use cases, on one store and one broker. Any number of processes may run it at once.
@@ -131,12 +142,16 @@ pub struct Service {
     broker: Arc<dyn Broker>,
     clock: Arc<dyn Clock>,
     policy: Policy,
+    memory: Memory,
+    /// When it was last logged that our clock is wrong.
+    clock_reported: Mutex<Option<Instant>>,
 }
 
 impl Service {
     /// A service on these parts.
     pub fn new(store: Arc<dyn Store>, broker: Arc<dyn Broker>, clock: Arc<dyn Clock>, policy: Policy) -> Service {
-        Service { store, broker, clock, policy }
+        let memory = Memory::default();
+        Service { store, broker, clock, policy, memory, clock_reported: Mutex::default() }
     }
 
     /// How this deployment wants it done.
@@ -160,16 +175,22 @@ impl Service {
         Ok(self.store.summary(name).await?)
     }
 
-    /// Whether the store and the broker answer, each within `patience`; by name, with what is wrong.
-    pub async fn health(&self, patience: Duration) -> [(&'static str, Result<(), String>); 2] {
+    /// Whether the store and the broker answer, each within `patience`, and our clock agrees with the store's, as far as
+    /// that is known; by name, with what is wrong.
+    pub async fn health(&self, patience: Duration) -> [(&'static str, Result<(), String>); 3] {
         let (store, broker) = tokio::join!(
-            tokio::time::timeout(patience, self.store.ping()),
+            tokio::time::timeout(patience, self.vitals()),
             tokio::time::timeout(patience, self.broker.ping()),
         );
-        let late = |_| Err(format!("no answer within {patience:?}"));
-        let store = store.map_or_else(late, |answer| answer.map_err(|error| error.to_string()));
-        let broker = broker.map_or_else(late, |answer| answer.map_err(|error| error.to_string()));
-        [("database", store), ("rabbitmq", broker)]
+        let late = format!("no answer within {patience:?}");
+        let store = store.map_or_else(|_| Err(late.clone()), |answer| answer.map_err(|error| error.to_string()));
+        let broker = broker.map_or_else(|_| Err(late), |answer| answer.map_err(|error| error.to_string()));
+        let (store, clock) = match store {
+            Ok((_, Some(wrong_clock))) => (Ok(()), Err(wrong_clock.to_string())),
+            Ok((_, None)) => (Ok(()), Ok(())),
+            Err(error) => (Err(error), Ok(())),
+        };
+        [("database", store), ("rabbitmq", broker), ("clock", clock)]
     }
 
     /// How long what is read from now on may be acted on.

@@ -22,7 +22,7 @@ pub struct Outcome {
     pub refused: usize,
     /// How long it took.
     pub took: Duration,
-    /// Why nothing was done: another process is at it, or the plan was too drastic.
+    /// Why nothing was done, or not all: another process is at it, the plan was too drastic, or it has to wait.
     pub held: Option<String>,
     /// What was noticed and left alone.
     pub reports: Vec<String>,
@@ -57,16 +57,19 @@ impl Outcome {
     /// Notes what a plan saw and was refused.
     pub(super) fn note(&mut self, plan: &Plan) {
         self.seen = self.seen.max(plan.seen);
-        for report in &plan.reports {
-            if !self.reports.contains(report) {
-                tracing::warn!(r#type = "monitor.report", task = self.task, "{report}");
-                self.reports.push(report.clone());
-            }
-        }
+        plan.reports.iter().for_each(|report| self.report(report));
         if let Some(refused) = &plan.refused {
             tracing::error!(r#type = "monitor.error", task = self.task, "{refused}");
             self.refused = refused.removals;
             self.held = Some(refused.to_string());
+        }
+    }
+
+    /// Notes something that people should know of, and warns of it, once a run.
+    pub(super) fn report(&mut self, report: &str) {
+        if !self.reports.iter().any(|known| known == report) {
+            tracing::warn!(r#type = "monitor.report", task = self.task, "{report}");
+            self.reports.push(report.to_owned());
         }
     }
 

@@ -23,7 +23,8 @@ const BATCH: u32 = 500;
 const ROUNDS: usize = 1000;
 
 impl Service {
-    /// Rotates what is due. A dry run only says what that is.
+    /// Rotates what is due, unless that has to wait: see [`hold`](crate::domain::hold). A dry run only says what is due, and
+    /// whether it would wait.
     ///
     /// # Errors
     /// Those of the store. What fails at the broker is counted and tried again in the next run.
@@ -34,6 +35,7 @@ impl Service {
             let due = self.due(self.clock.now(), u32::MAX).await?;
             outcome.seen = due.len();
             outcome.plan = Some(due.iter().map(step).collect());
+            self.is_held(&mut outcome).await?;
         } else {
             for _ in 0..ROUNDS {
                 if !self.rotate_batch(&mut outcome).await? {
@@ -50,11 +52,14 @@ impl Service {
         Ok(self.store.namespaces(Select::Due { now, abandoned, limit }).await?)
     }
 
-    /// Takes one batch through all three steps. `false` where there was none, or where the broker did nothing for any, so
-    /// that going on would only begin what can't be finished.
+    /// Takes one batch through all three steps. `false` where there was none, where it has to wait, or where the broker did
+    /// nothing for any, so that going on would only begin what can't be finished.
     async fn rotate_batch(&self, outcome: &mut Outcome) -> Result<bool, ServiceError> {
         let now = self.clock.now();
         let deadline = self.deadline(now, "a rotation");
+        if self.is_held(outcome).await? {
+            return Ok(false);
+        }
         let due = self.due(now, BATCH).await?;
         if due.is_empty() {
             return Ok(false);

@@ -23,6 +23,7 @@ use async_trait::async_trait;
 
 use crate::clock::Timestamp;
 use crate::domain::alert::Alert;
+use crate::domain::hold::Vitals;
 use crate::domain::name::Name;
 use crate::domain::namespace::{Namespace, Version};
 use crate::domain::notice::Notice;
@@ -201,6 +202,10 @@ pub trait Store: Send + Sync {
     /// Many namespaces. A record that can't be opened does not hide the others: it is logged and left out.
     async fn namespaces(&self, select: Select) -> Result<Vec<Namespace>, StoreError>;
 
+    /// Of namespaces that were read at these versions, those whose record has another one by now; `None` for one whose
+    /// record is gone. A record that can't be opened is logged and left out.
+    async fn changed(&self, known: &[(Name, Version)]) -> Result<Vec<(Name, Option<Namespace>)>, StoreError>;
+
     /// All alerts.
     async fn alerts(&self) -> Result<Vec<Alert>, StoreError>;
 
@@ -227,6 +232,16 @@ pub trait Store: Send + Sync {
 
     /// Gives up the right that `holder` has to `task`.
     async fn release(&self, task: &str, holder: &str) -> Result<(), StoreError>;
+
+    /// Notes that the API is within its clients' reach, and gives the store's time. A pause of more than `gap` since it
+    /// was noted last, by whichever process, begins a new [`since`](crate::domain::hold::Heartbeat::since).
+    ///
+    /// The store's clock is its server's. A store without a server is on the caller's host, and has its time: `now`.
+    async fn beat(&self, now: Timestamp, gap: Duration) -> Result<Timestamp, StoreError>;
+
+    /// What the time is, and when the API was within its clients' reach, both by the store's clock; `now` as for
+    /// [`Store::beat`].
+    async fn vitals(&self, now: Timestamp) -> Result<Vitals, StoreError>;
 
     /// Whether the store answers, and has the schema that this program needs.
     async fn ping(&self) -> Result<(), StoreError>;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::domain::alert::{Alert, Level};
+use crate::domain::hold::{Heartbeat, Vitals};
 use crate::domain::name::{Name, Slot};
 use crate::domain::namespace::{Gone, Namespace, Version};
 use crate::domain::notice::Notice;
@@ -198,6 +199,31 @@ pub(super) fn readable(rows: Vec<NamespaceRow>, keys: &KeyRing) -> impl Iterator
             .inspect_err(|error| tracing::error!(namespace = name, %error, "a namespace can't be read and is left out"))
             .ok()
     })
+}
+
+/// Reads [`namespace_columns`] of an outer join by name, which are empty but for the name where there is no such record.
+pub(super) fn changed(row: &impl Row) -> Result<(Name, Option<NamespaceRow>), StoreError> {
+    let found = row.field::<Option<i64>>(16)?.map(|_| namespace(row)).transpose()?;
+    Ok((Name::from_stored(row.field(0)?), found))
+}
+
+/// Opens rows of [`changed`]. One that can't be opened is logged and left out.
+pub(super) fn readable_changes(
+    rows: Vec<(Name, Option<NamespaceRow>)>,
+    keys: &KeyRing,
+) -> Vec<(Name, Option<Namespace>)> {
+    let open = |(name, row)| match row {
+        Some(row) => readable(vec![row], keys).next().map(|found| (name, Some(found))),
+        None => Some((name, None)),
+    };
+    rows.into_iter().filter_map(open).collect()
+}
+
+/// Reads the store's time, and the two moments of the heartbeat, if there are any.
+pub(super) fn vitals(row: &impl Row) -> Result<Vitals, StoreError> {
+    let (last, since) = (row.moment_or_none(1)?, row.moment_or_none(2)?);
+    let heartbeat = last.zip(since).map(|(last, since)| Heartbeat { last, since });
+    Ok(Vitals { now: row.moment(0)?, heartbeat })
 }
 
 /// The namespaces that are due, read in pages: rows that can't be opened stay due for ever, and would otherwise take the

@@ -14,8 +14,9 @@ use taskcluster_pulse::auth::clients::{AccessToken, Client as KnownClient, Local
 use taskcluster_pulse::auth::roles::Roles;
 use taskcluster_pulse::clock::{Clock, Timestamp};
 use taskcluster_pulse::domain::alert::Alert;
+use taskcluster_pulse::domain::hold::Vitals;
 use taskcluster_pulse::domain::name::Name;
-use taskcluster_pulse::domain::namespace::Namespace;
+use taskcluster_pulse::domain::namespace::{Namespace, Version};
 use taskcluster_pulse::domain::notice::Notice;
 use taskcluster_pulse::hawk::Signer;
 use taskcluster_pulse::http::connection::Patience;
@@ -363,6 +364,9 @@ impl Store for BrokenStore {
     async fn namespaces(&self, _: Select) -> Result<Vec<Namespace>, StoreError> {
         Err(self.0())
     }
+    async fn changed(&self, _: &[(Name, Version)]) -> Result<Vec<(Name, Option<Namespace>)>, StoreError> {
+        Err(self.0())
+    }
     async fn alerts(&self) -> Result<Vec<Alert>, StoreError> {
         Err(self.0())
     }
@@ -382,6 +386,12 @@ impl Store for BrokenStore {
         Err(self.0())
     }
     async fn release(&self, _: &str, _: &str) -> Result<(), StoreError> {
+        Err(self.0())
+    }
+    async fn beat(&self, _: Timestamp, _: Duration) -> Result<Timestamp, StoreError> {
+        Err(self.0())
+    }
+    async fn vitals(&self, _: Timestamp) -> Result<Vitals, StoreError> {
         Err(self.0())
     }
     async fn ping(&self) -> Result<(), StoreError> {

@@ -58,7 +58,12 @@ async fn a_database_that_was_not_migrated_is_refused_until_it_is() {
         assert!(ended.stderr.contains("run `taskcluster-pulse migrate`"), "{}", ended.stderr);
     }
     let ended = deployment.run(&["migrate"]).await;
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "Applied V1__initial.\n"), "{}", ended.stderr);
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(0), "Applied V1__initial.\nApplied V2__heartbeat.\n"),
+        "{}",
+        ended.stderr
+    );
     let ended = deployment.run(&["migrate"]).await;
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "The database is up to date.\n"), "{}", ended.stderr);
     let (_web, url) = deployment.serve(&["web"]).await;

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use taskcluster_pulse::broker::{Broker, BrokerError, Put};
 use taskcluster_pulse::clock::Timestamp;
 use taskcluster_pulse::domain::alert::Alert;
+use taskcluster_pulse::domain::hold::Vitals;
 use taskcluster_pulse::domain::inventory::{BrokerConnection, BrokerPermissions, BrokerQueue, BrokerUser, QueueKind};
 use taskcluster_pulse::domain::name::{Name, Names, Permissions, USER_TAG};
 use taskcluster_pulse::domain::namespace::{Namespace, Version};
@@ -313,6 +314,15 @@ impl Store for Outside {
         .await
     }
 
+    async fn changed(&self, known: &[(Name, Version)]) -> Result<Vec<(Name, Option<Namespace>)>, StoreError> {
+        self.store("read what changed", |state| {
+            let found = known.iter().map(|(name, version)| (name, version, state.namespaces.get(name)));
+            let changed = found.filter(|(_, version, found)| found.map(|found| found.version) != Some(**version));
+            changed.map(|(name, _, found)| (name.clone(), found.cloned())).collect()
+        })
+        .await
+    }
+
     async fn alerts(&self) -> Result<Vec<Alert>, StoreError> {
         self.store("read alerts", |state| state.alerts.values().cloned().collect()).await
     }
@@ -377,6 +387,14 @@ impl Store for Outside {
             }
         })
         .await
+    }
+
+    async fn beat(&self, _: Timestamp, _: Duration) -> Result<Timestamp, StoreError> {
+        Ok(self.line.time.now())
+    }
+
+    async fn vitals(&self, _: Timestamp) -> Result<Vitals, StoreError> {
+        Ok(Vitals { now: self.line.time.now(), heartbeat: None })
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -10,6 +10,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use taskcluster_pulse::clock::Timestamp;
 use taskcluster_pulse::domain::claim::ClaimRequest;
 use taskcluster_pulse::domain::expiry::ExpiryPolicy;
+use taskcluster_pulse::domain::hold::HoldPolicy;
 use taskcluster_pulse::domain::inventory::BrokerConnection;
 use taskcluster_pulse::domain::name::{Name, Names, Permissions, Slot, USER_TAG};
 use taskcluster_pulse::domain::plan::Brakes;
@@ -244,6 +245,8 @@ impl Schedule {
             rotation_interval: every,
             expiration_delay: DELAY,
             settle_budget,
+            hold: HoldPolicy { silence: every / 4, longest: DAY, skew: every / 4 },
+            remembered: 100,
         };
         let service = Service::new(outside.clone(), outside.clone(), clock, policy);
         let brakes = self.brakes;

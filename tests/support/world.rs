@@ -14,6 +14,7 @@ use taskcluster_pulse::broker::management::ManagementApi;
 use taskcluster_pulse::clock::{Clock, SystemClock, Timestamp};
 use taskcluster_pulse::domain::claim::ClaimRequest;
 use taskcluster_pulse::domain::expiry::ExpiryPolicy;
+use taskcluster_pulse::domain::hold::HoldPolicy;
 use taskcluster_pulse::domain::inventory::QueueKind;
 use taskcluster_pulse::domain::name::{Name, Names};
 use taskcluster_pulse::domain::notice::Notice;
@@ -87,6 +88,7 @@ pub struct World {
     database: Database,
 }
 
+const MINUTE: Duration = Duration::from_secs(60);
 /// How long a password is active in tests.
 pub const HOUR: Duration = Duration::from_secs(3600);
 /// Above how many messages a queue is warned of in tests.
@@ -125,6 +127,9 @@ impl World {
             rotation_interval: HOUR,
             expiration_delay: HOUR,
             settle_budget: Duration::from_secs(30),
+            // The clock is moved by hand, and PostgreSQL's is not.
+            hold: HoldPolicy { silence: 2 * MINUTE, longest: 24 * HOUR, skew: Duration::MAX },
+            remembered: 100,
         };
         let url = database_url(&database);
         store::migrate(&url).await.unwrap();

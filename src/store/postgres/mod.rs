@@ -13,8 +13,9 @@ use async_trait::async_trait;
 
 use crate::clock::Timestamp;
 use crate::domain::alert::Alert;
+use crate::domain::hold::Vitals;
 use crate::domain::name::Name;
-use crate::domain::namespace::Namespace;
+use crate::domain::namespace::{Namespace, Version};
 use crate::domain::notice::Notice;
 use crate::store::changes;
 use crate::store::rekey::SealedRows;
@@ -113,6 +114,12 @@ const SUMMARIES: &str = concat!(
     " FROM namespace WHERE gone_since IS NULL AND name > $1 ORDER BY name LIMIT $2"
 );
 const SUMMARY: &str = concat!("SELECT ", summary_columns!(), " FROM namespace WHERE gone_since IS NULL AND name = $1");
+const CHANGED: &str = concat!(
+    "SELECT ",
+    namespace_columns!(),
+    " FROM unnest($1::text[], $2::bigint[]) AS known (name, read_at) LEFT JOIN namespace USING (name) ",
+    "WHERE version IS DISTINCT FROM read_at"
+);
 const ALERTS: &str = concat!("SELECT ", alert_columns!(), " FROM alert ORDER BY queue");
 const TAKE_NOTICES: &str = concat!(
     "UPDATE notice SET attempts = attempts + 1, due = $2 WHERE id = ANY(ARRAY(",
@@ -132,6 +139,28 @@ impl SealedRows for Postgres {
         self.database.query(Repeat::Safe, ALL, &[]).await?.iter().map(rows::namespace).collect()
     }
 }
+
+/// What always gives a row gave none.
+fn no_row() -> StoreError {
+    StoreError::Failed("PostgreSQL gave no row where there is always one".to_owned())
+}
+
+/// The server's time in milliseconds. It is that of the statement, not of its transaction.
+macro_rules! server_time {
+    () => {
+        "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+    };
+}
+/// A pause shows only where there was a beat before. The last beat counts even if it is earlier than the one before: then
+/// the server's clock was set back, and what it showed before is wrong.
+const BEAT: &str = concat!(
+    "INSERT INTO heartbeat AS old (id, last, since) VALUES (1, ",
+    server_time!(),
+    ", 0) ON CONFLICT (id) DO UPDATE SET last = excluded.last, ",
+    "since = CASE WHEN old.last < excluded.last - $1 THEN excluded.last ELSE old.since END RETURNING last"
+);
+const VITALS: &str =
+    concat!("SELECT ", server_time!(), ", last, since FROM (VALUES (1)) AS wanted (id) LEFT JOIN heartbeat USING (id)");
 
 #[async_trait]
 impl Store for Postgres {
@@ -165,6 +194,14 @@ impl Store for Postgres {
                 return Ok(found);
             }
         }
+    }
+
+    async fn changed(&self, known: &[(Name, Version)]) -> Result<Vec<(Name, Option<Namespace>)>, StoreError> {
+        let (names, versions): (Vec<_>, Vec<_>) =
+            known.iter().map(|(name, version)| (name.as_str(), version.0)).unzip();
+        let found = self.database.query(Repeat::Safe, CHANGED, &[&names, &versions]).await?;
+        let found = found.iter().map(rows::changed).collect::<Result<_, _>>()?;
+        Ok(rows::readable_changes(found, &self.keys))
     }
 
     async fn alerts(&self) -> Result<Vec<Alert>, StoreError> {
@@ -206,6 +243,17 @@ impl Store for Postgres {
         let sql = "DELETE FROM lease WHERE task = $1 AND holder = $2";
         self.database.query(Repeat::Safe, sql, &[&task, &holder]).await?;
         Ok(())
+    }
+
+    async fn beat(&self, _: Timestamp, gap: Duration) -> Result<Timestamp, StoreError> {
+        let gap = i64::try_from(gap.as_millis()).unwrap_or(i64::MAX);
+        let beat = self.database.query(Repeat::Safe, BEAT, &[&gap]).await?;
+        beat.first().ok_or_else(no_row)?.moment(0)
+    }
+
+    async fn vitals(&self, _: Timestamp) -> Result<Vitals, StoreError> {
+        let found = self.database.query(Repeat::Safe, VITALS, &[]).await?;
+        rows::vitals(found.first().ok_or_else(no_row)?)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

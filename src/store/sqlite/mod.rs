@@ -15,8 +15,9 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
 use crate::clock::Timestamp;
 use crate::domain::alert::Alert;
+use crate::domain::hold::Vitals;
 use crate::domain::name::Name;
-use crate::domain::namespace::Namespace;
+use crate::domain::namespace::{Namespace, Version};
 use crate::domain::notice::Notice;
 use crate::store::changes;
 use crate::store::rekey::SealedRows;
@@ -130,6 +131,16 @@ const SUMMARIES: &str = concat!(
     " FROM namespace WHERE gone_since IS NULL AND name > ?1 ORDER BY name LIMIT ?2"
 );
 const SUMMARY: &str = concat!("SELECT ", summary_columns!(), " FROM namespace WHERE gone_since IS NULL AND name = ?1");
+const CHANGED: &str = concat!(
+    "SELECT ",
+    namespace_columns!(),
+    " FROM (SELECT value ->> 0 AS name, value ->> 1 AS read_at FROM json_each(?1)) LEFT JOIN namespace USING (name) ",
+    "WHERE version IS NOT read_at"
+);
+/// As for PostgreSQL, with the caller's time.
+const BEAT: &str = "INSERT INTO heartbeat AS old (id, last, since) VALUES (1, ?1, 0) ON CONFLICT (id) DO UPDATE \
+     SET last = excluded.last, since = CASE WHEN old.last < excluded.last - ?2 THEN excluded.last ELSE old.since END";
+const VITALS: &str = "SELECT ?1, last, since FROM (SELECT 1 AS id) LEFT JOIN heartbeat USING (id)";
 const ALERTS: &str = concat!("SELECT ", alert_columns!(), " FROM alert ORDER BY queue");
 const TAKE_NOTICES: &str = concat!(
     "UPDATE notice SET attempts = attempts + 1, due = ?2 ",
@@ -181,6 +192,13 @@ impl Store for Sqlite {
                 return Ok(found);
             }
         }
+    }
+
+    async fn changed(&self, known: &[(Name, Version)]) -> Result<Vec<(Name, Option<Namespace>)>, StoreError> {
+        let known: Vec<_> = known.iter().map(|(name, version)| (name.as_str(), version.0)).collect();
+        let known = serde_json::json!(known).to_string();
+        let found = self.run(move |db| query(db, CHANGED, [known], |row| rows::changed(row))).await?;
+        Ok(rows::readable_changes(found, &self.keys))
     }
 
     async fn alerts(&self) -> Result<Vec<Alert>, StoreError> {
@@ -235,6 +253,18 @@ impl Store for Sqlite {
         let params = (task.to_owned(), holder.to_owned());
         self.run(move |db| execute(db, "DELETE FROM lease WHERE task = ?1 AND holder = ?2", params)).await?;
         Ok(())
+    }
+
+    async fn beat(&self, now: Timestamp, gap: Duration) -> Result<Timestamp, StoreError> {
+        let params = (now.millis(), i64::try_from(gap.as_millis()).unwrap_or(i64::MAX));
+        self.run(move |db| execute(db, BEAT, params)).await?;
+        Ok(now)
+    }
+
+    async fn vitals(&self, now: Timestamp) -> Result<Vitals, StoreError> {
+        let found = self.run(move |db| query(db, VITALS, [now.millis()], |row| rows::vitals(row))).await?;
+        // It always gives one row.
+        Ok(found.into_iter().next().unwrap_or(Vitals { now, heartbeat: None }))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

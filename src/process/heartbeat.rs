@@ -1,0 +1,90 @@
+//! The heartbeat of the web part: rotation waits while there is none.
+//!
+//! A process beats only while it gets an answer from itself at the address where clients ask, so that one which runs but
+//! does not answer is as silent as one that has ended.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use reqwest::redirect;
+
+use crate::service::Service;
+use crate::tls;
+
+/// How often it beats; more often where less silence is borne.
+const INTERVAL: Duration = Duration::from_secs(15);
+const BEATS_PER_SILENCE: u32 = 4;
+
+/// How long an answer from ourselves may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What asks this process at its own address.
+pub(super) struct Heartbeat {
+    service: Arc<Service>,
+    http: reqwest::Client,
+    url: String,
+}
+
+impl Heartbeat {
+    /// Of the web part that listens at `address`.
+    pub(super) fn new(service: Arc<Service>, address: SocketAddr) -> Result<Heartbeat> {
+        tls::install_crypto_provider();
+        // Each time a new connection: those that are open say nothing of whether new ones are accepted.
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(PATIENCE);
+        let http = http.redirect(redirect::Policy::none()).build();
+        let url = format!("http://{}/__lbheartbeat__", reachable(address));
+        Ok(Heartbeat { service, http: http.context("the heartbeat's HTTP client")?, url })
+    }
+
+    /// Beats; it never ends.
+    pub(super) async fn run(self) {
+        let every = INTERVAL.min(self.service.policy().hold.silence / BEATS_PER_SILENCE);
+        let mut answers = true;
+        loop {
+            let answered = self.ask().await;
+            match &answered {
+                // The store's failures are told of by whoever keeps the memory.
+                Ok(()) => drop(self.service.beat().await.inspect_err(|error| tracing::debug!("no heartbeat: {error}"))),
+                Err(error) if answers => tracing::error!("no answer from ourselves at {}: {error:#}", self.url),
+                Err(_) => {}
+            }
+            answers = answered.is_ok();
+            tokio::time::sleep(every).await;
+        }
+    }
+
+    /// Asks as a proxy would, which has ended TLS.
+    async fn ask(&self) -> Result<()> {
+        self.http.get(&self.url).header("x-forwarded-proto", "https").send().await?.error_for_status()?;
+        Ok(())
+    }
+}
+
+/// Where to reach a listener of this host: one that listens everywhere, at the loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_is_asked_where_it_listens() {
+        for (listens, asked) in [
+            ("0.0.0.0:8080", "127.0.0.1:8080"),
+            ("[::]:8080", "[::1]:8080"),
+            ("10.1.2.3:80", "10.1.2.3:80"),
+            ("[2001:db8::1]:80", "[2001:db8::1]:80"),
+        ] {
+            assert_eq!(reachable(listens.parse().unwrap()).to_string(), asked);
+        }
+    }
+}
