@@ -287,6 +287,7 @@ impl Site {
             request_timeout: Duration::from_secs(30),
             force_ssl: false,
             trust_proxy,
+            trusted_proxies: Vec::new(),
         };
         let service = Arc::new(world.service());
         let app = App::new(service, authenticator(root, limits), world.clock.clone(), settings).unwrap();

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use url::Url;
 
 use super::kinds::{Kind, Wrong, from_text, number, only, own, secret};
@@ -26,6 +27,18 @@ pub(super) const ADDRESS: Kind<IpAddr> = Kind {
     expected: "an IP address, such as `0.0.0.0`, `127.0.0.1` or `::`",
     secret: false,
     parse: |value| from_text(value, |text| text.parse().ok()),
+};
+
+/// Networks.
+pub(super) const NETWORKS: Kind<Vec<IpNet>> = Kind {
+    expected: "IP addresses or networks, separated by commas, such as `10.0.0.0/8, 192.0.2.7`",
+    secret: false,
+    parse: |value| {
+        from_text(value, |text| {
+            let networks = text.split(',').map(str::trim).filter(|_| !text.trim().is_empty());
+            networks.map(|text| text.parse().or_else(|_| text.parse().map(IpAddr::into)).ok()).collect()
+        })
+    },
 };
 
 /// A host without port.
@@ -127,6 +140,18 @@ mod tests {
     fn a_port_is_not_zero_but_where_any_will_do() {
         assert_eq!(read(&PORT, &["5671", "0", "65536", "-1"]), [Some(5671), None, None, None]);
         assert_eq!(read(&LISTEN_PORT, &["0"]), [Some(0)]);
+    }
+
+    #[test]
+    fn networks_are_a_list_of_addresses_and_ranges() {
+        let networks = |texts: &[&str]| Some(texts.iter().map(|text| text.parse().unwrap()).collect());
+        assert_eq!(
+            read(
+                &NETWORKS,
+                &["", "192.0.2.7", "10.0.0.0/8, ::1", "10.0.0.0/33", "a", "10.0.0.1,", "10.0.0.1 10.0.0.2"]
+            ),
+            [networks(&[]), networks(&["192.0.2.7/32"]), networks(&["10.0.0.0/8", "::1/128"]), None, None, None, None]
+        );
     }
 
     #[test]

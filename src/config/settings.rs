@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::clients::{CLIENTS, Client, ROLES};
 use super::kinds::*;
 use super::places::*;
@@ -196,6 +198,9 @@ settings! {
         force_ssl: bool = SWITCH, "false", "forceSSL", "FORCE_SSL";
         /// Whether a proxy in front of us sets `X-Forwarded-For` and `X-Forwarded-Proto`, and they can be believed.
         trust_proxy: bool = SWITCH, "false", "trustProxy", "TRUST_PROXY";
+        /// The addresses of the proxies in front of us. `X-Forwarded-For`, `-Proto` and `-Port` from anybody else are then
+        /// passed over. Where there are none, those of anybody count, so that only the proxy should be able to reach us.
+        trusted_proxies: Vec<IpNet> = NETWORKS, "", "trustedProxies", "TRUSTED_PROXIES";
         /// How long a client may take to send the head of a request, once it began to.
         header_timeout: Duration = SPAN, "10 s", "headerTimeout", "SERVER_HEADER_TIMEOUT";
         /// How long a client may take to send the body of a request, and to take in each piece of a reply.

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::{App, Settings, header_text, json_response, log};
+use super::{App, Settings, forwarded, header_text, json_response, log};
 
 /// The longest trace id that is taken over from a caller.
 const LONGEST_TRACE_ID: usize = 128;
@@ -26,6 +26,7 @@ pub(super) struct TraceId(pub String);
 
 pub(super) async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
+    forwarded::sift(&mut request, &app.settings.trusted_proxies);
     let (trace, id) = (trace_id(request.headers()), Uuid::new_v4().to_string());
     // At the highest level, so that it is there for whatever is logged.
     let span = tracing::error_span!("request", requestId = id, traceId = trace);

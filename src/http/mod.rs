@@ -7,6 +7,7 @@
 //! * [`contract`]: the published schemas and references, and validation by them.
 //! * [`error`]: the only map from our errors to HTTP.
 //! * `around`: what goes around every request: ids, headers, `forceSSL`.
+//! * `forwarded`: what proxies say, where they are ours.
 //! * `log`: one line for each request.
 //! * [`server`], [`connection`]: connections: time-outs, limits, draining.
 
@@ -17,6 +18,7 @@ pub mod contract;
 mod dispatch;
 mod encoding;
 pub mod error;
+mod forwarded;
 mod log;
 mod namespaces;
 mod ops;
@@ -34,6 +36,7 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, any, get};
+use ipnet::IpNet;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use url::Url;
@@ -59,6 +62,8 @@ pub struct Settings {
     pub force_ssl: bool,
     /// Whether `X-Forwarded-*` headers come from a proxy of ours.
     pub trust_proxy: bool,
+    /// The proxies whose `X-Forwarded-*` headers count; where there are none, those of anybody do.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// What handlers work with.

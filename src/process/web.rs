@@ -29,6 +29,7 @@ impl Process {
             request_timeout: server.request_timeout,
             force_ssl: server.force_ssl,
             trust_proxy: server.trust_proxy,
+            trusted_proxies: server.trusted_proxies.clone(),
         };
         let authenticator = parts::authenticator(&self.config, self.clock.clone())?;
         let app =

@@ -100,6 +100,7 @@ impl Site {
                 request_timeout: SOON,
                 force_ssl: false,
                 trust_proxy: false,
+                trusted_proxies: Vec::new(),
             },
             connections: Connections { patience: Patience { idle: SOON, head: SOON, reply: SOON }, drain: SOON },
             clock: None,

@@ -55,6 +55,7 @@ impl Api {
             request_timeout: Duration::from_secs(30),
             force_ssl: false,
             trust_proxy: false,
+            trusted_proxies: Vec::new(),
         };
         let authenticator = Authenticator::new(LocalDirectory::new(vec![client], Roles::default()));
         let app = App::new(Arc::new(world.service()), authenticator, world.clock.clone(), settings).unwrap();

@@ -1,0 +1,83 @@
+//! What proxies say of a request, in `X-Forwarded-*` headers: left in it only where it is one of ours that says so.
+//!
+//! Where no proxies are named, the headers stay as they came, and are believed as far as Taskcluster's services do; see
+//! [`crate::auth::origin`]. Then whoever reaches us without the proxy may choose the port that a signature must cover, and
+//! get past `forceSSL`, so nobody else should reach us.
+
+use std::net::IpAddr;
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue};
+use ipnet::IpNet;
+
+use super::Peer;
+
+const FOR: &str = "x-forwarded-for";
+
+/// Removes what can't be believed, where `proxies` are all that can. Of the addresses, the one that is left is the last
+/// that is not one of them: those before it are what the sender says of itself.
+pub(super) fn sift(request: &mut Request, proxies: &[IpNet]) {
+    if proxies.is_empty() {
+        return;
+    }
+    let is_ours = |address: &IpAddr| proxies.iter().any(|proxies| proxies.contains(&address.to_canonical()));
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+    let headers = request.headers_mut();
+    let sender = sender(headers, is_ours);
+    headers.remove(FOR);
+    if !peer.is_some_and(|peer| is_ours(&peer)) {
+        headers.remove("x-forwarded-proto");
+        headers.remove("x-forwarded-port");
+    } else if let Some(sender) = sender.and_then(|sender| HeaderValue::try_from(sender.to_string()).ok()) {
+        headers.insert(FOR, sender);
+    }
+}
+
+/// Who sent it, as far as our proxies can tell.
+fn sender(headers: &HeaderMap, is_ours: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
+    let values = headers.get_all(FOR).iter().filter_map(|value| value.to_str().ok());
+    let mut hops: Vec<_> = values.flat_map(|value| value.split(',')).map(|hop| hop.trim().parse().ok()).collect();
+    hops.reverse();
+    hops.into_iter().find(|hop| hop.as_ref().is_none_or(|hop| !is_ours(hop))).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    #[test]
+    fn only_our_proxies_are_believed_and_of_them_the_last_that_saw_a_stranger() {
+        let ours: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
+        for (peer, given, left) in [
+            ("10.0.0.1", &["192.0.2.1"][..], Some("192.0.2.1")),
+            ("::ffff:10.0.0.1", &["192.0.2.1"], Some("192.0.2.1")),
+            ("fd00::1", &["2001:db8::1, 10.0.0.2"], Some("2001:db8::1")),
+            ("10.0.0.1", &["203.0.113.9, 192.0.2.1, 10.0.0.2"], Some("192.0.2.1")),
+            ("10.0.0.1", &["203.0.113.9", "192.0.2.1"], Some("192.0.2.1")),
+            ("10.0.0.1", &["192.0.2.1, unknown"], None),
+            ("10.0.0.1", &["10.0.0.3"], None),
+            ("10.0.0.1", &[], None),
+            ("11.0.0.1", &["192.0.2.1"], None),
+        ] {
+            let mut request = Request::new(Body::empty());
+            request.extensions_mut().insert(Peer(peer.parse().unwrap()));
+            for value in given {
+                request.headers_mut().append(FOR, value.parse().unwrap());
+            }
+            for name in ["x-forwarded-proto", "x-forwarded-port"] {
+                request.headers_mut().insert(name, HeaderValue::from_static("x"));
+            }
+            let untouched = request.headers().clone();
+            sift(&mut request, &[]);
+            assert_eq!(*request.headers(), untouched);
+            sift(&mut request, &ours);
+            let headers = request.headers();
+            assert_eq!(headers.get(FOR).map(|value| value.to_str().unwrap()), left, "{peer} {given:?}");
+            for name in ["x-forwarded-proto", "x-forwarded-port"] {
+                assert_eq!(headers.contains_key(name), peer != "11.0.0.1", "{peer} {name}");
+            }
+        }
+    }
+}
