@@ -34,8 +34,10 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const LEVEL: &str = "root:debug hyper:debug hyper_util:debug reqwest:debug rustls:debug tokio_postgres:debug \
                      tokio_rusqlite:debug lettre:debug deadpool_postgres:debug";
 
-const CLIENT_ID: &str = "test/client";
-const ACCESS_TOKEN: &str = "canary-access-token-0123456789abcdefABCDEF";
+/// The client that may claim everything.
+pub const CLIENT_ID: &str = "test/client";
+/// Its access token.
+pub const ACCESS_TOKEN: &str = "canary-access-token-0123456789abcdefABCDEF";
 const DATABASE_PASSWORD: &str = "canary-database-password";
 /// The key under which stored passwords are sealed.
 pub const CRYPTO_KEY: &str = "Y2FuYXJ5LWNyeXB0by1rZXktMDEyMzQ1Njc4OWFiY2Q=";
