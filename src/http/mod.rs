@@ -143,7 +143,9 @@ fn api() -> Router<Arc<App>> {
 fn root() -> Router<Arc<App>> {
     let mut root = Router::new();
     for route in ["/__version__", "/__heartbeat__", "/__lbheartbeat__", "/robots.txt"] {
-        root = root.route(route, any(ops::at_root)).route(&format!("{route}/{{*rest}}"), any(ops::at_root));
+        for below in ["", "/", "/{*rest}"] {
+            root = root.route(&format!("{route}{below}"), any(ops::at_root));
+        }
     }
     root.route("/schemas/pulse/v1/{file}", get(contract::serve_schema))
         .route("/references/pulse/v1/api.json", get(contract::serve_reference))

@@ -116,7 +116,9 @@ async fn options_tell_the_methods_of_a_path_and_head_is_a_get_without_the_body()
 #[tokio::test]
 async fn those_who_watch_the_service_find_it_at_the_root_and_below_the_api() {
     let site = Site::new().await;
-    for target in ["/__heartbeat__", "/__lbheartbeat__", "/__heartbeat__/foo", "/__lbheartbeat__/foo/bar"] {
+    for target in
+        ["/__heartbeat__", "/__lbheartbeat__", "/__heartbeat__/", "/__heartbeat__/foo", "/__lbheartbeat__/foo/bar"]
+    {
         for method in [Method::GET, Method::POST, Method::DELETE] {
             let answer = site.ask(method, target).send().await;
             assert_eq!(answer.header("access-control-allow-origin"), "");
@@ -127,7 +129,7 @@ async fn those_who_watch_the_service_find_it_at_the_root_and_below_the_api() {
     for target in ["/api/pulse/v1/__heartbeat__", "/api/pulse/v1/__lbheartbeat__"] {
         assert_eq!(site.get(target).send().await.good(), json!({}), "{target}");
     }
-    for target in ["/__version__", "/__version__/foo", "/api/pulse/v1/__version__"] {
+    for target in ["/__version__", "/__version__/", "/__version__/foo", "/api/pulse/v1/__version__"] {
         let version = site.get(target).send().await.good();
         let keys: Vec<_> = version.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(keys, ["version", "commit", "source", "build"]);
