@@ -25,6 +25,10 @@ pub(super) async fn read(body: Body, settings: &Settings) -> Result<Bytes, ApiEr
     }
 }
 
+/// The most values that a payload may hold. In memory each takes many times the room that its text takes, so the
+/// limit on the text alone would let a short compressed body fill it.
+const MOST_VALUES: usize = 100_000;
+
 /// Whether the request says that its body is JSON. Other types that end in `+json` don't count (Taskcluster).
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let content_type = header_text(headers, header::CONTENT_TYPE).unwrap_or_default();
@@ -40,11 +44,15 @@ pub(super) fn is_framed(headers: &HeaderMap) -> bool {
 /// can't be parsed is put there as text, to be shown to its sender.
 ///
 /// # Errors
-/// It is not JSON, or neither an object nor an array.
+/// It is not JSON, or neither an object nor an array, or holds too many values.
 pub(super) fn parse(text: &str, payload: &mut Value) -> Result<(), ApiError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.is_empty() {
         return Ok(());
+    }
+    // Commas part them; those inside of texts count, too, and no text that we take has as many.
+    if text.bytes().filter(|byte| *byte == b',').count() >= MOST_VALUES {
+        return Err(ApiError::too_many(MOST_VALUES));
     }
     *payload = serde_json::from_str(text).map_err(|error| {
         *payload = json!(text);
@@ -112,6 +120,10 @@ mod tests {
             assert_eq!((error.code, payload), ("MalformedPayload", shown));
             assert!(error.message.starts_with(complaint), "{}", error.message);
         }
+        let values = |count| format!("[{}0]", "0,".repeat(count - 1));
+        assert_eq!(parsed(json, values(MOST_VALUES).as_bytes()).0, Ok(()));
+        let (result, payload) = parsed(json, values(MOST_VALUES + 1).as_bytes());
+        assert_eq!((result, payload), (Err(ApiError::too_many(MOST_VALUES)), json!({})));
         let deep = "[".repeat(100_000);
         assert_eq!(parsed(json, deep.as_bytes()).0.unwrap_err().code, "MalformedPayload");
     }

@@ -79,6 +79,13 @@ impl ApiError {
         ApiError::new("InputTooLarge", StatusCode::PAYLOAD_TOO_LARGE, message)
     }
 
+    /// The payload has too many parts.
+    pub fn too_many(limit: usize) -> ApiError {
+        let message =
+            format!("The request's payload holds more than {limit} values, which is the most that is accepted.");
+        ApiError::new("InputTooLarge", StatusCode::PAYLOAD_TOO_LARGE, message)
+    }
+
     /// Something that is needed is out of order for now.
     pub fn unavailable(message: impl Into<String>, retry_after: u64) -> ApiError {
         let error = ApiError::new("ServiceUnavailable", StatusCode::SERVICE_UNAVAILABLE, message);
