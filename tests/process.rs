@@ -10,6 +10,8 @@ mod keys;
 mod kills;
 #[path = "process/obstacles.rs"]
 mod obstacles;
+#[path = "process/outages.rs"]
+mod outages;
 #[path = "process/starting.rs"]
 mod starting;
 #[path = "process/stopping.rs"]
