@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::sync::PoisonError;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::outcome::Outcome;
 use super::{Service, ServiceError};

@@ -21,9 +21,10 @@ mod rotate;
 mod settle;
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::broker::{Broker, BrokerError};
