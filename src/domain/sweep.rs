@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::domain::alert::{Alert, Level};
-use crate::domain::inventory::{BrokerQueue, QueueKind};
+use crate::domain::inventory::{BrokerQueue, BrokerUser, QueueKind};
 use crate::domain::name::{Name, Names, Slot, USER_TAG};
 use crate::domain::namespace::{Namespace, Version};
 use crate::domain::notice::Event;
@@ -63,23 +63,17 @@ impl Sweep<'_> {
         let live = self.seen.namespaces.iter().filter(|found| found.gone.is_none() && found.rotation.active.is_some());
         for (namespace, slot) in live.flat_map(|found| Slot::BOTH.map(|slot| (found, slot))) {
             self.plan.seen += 1;
-            if !self.may_repair(namespace, slot) {
-                continue;
-            }
             let name = self.policy.names.user(&namespace.name, slot);
-            let wrong = users.get(name.as_str()).map_or(Some("the user is missing"), |user| {
-                let good = match namespace.rotation.password_of(slot) {
-                    Some(password) => user.hash.verifies(password),
-                    None => user.hash.is_blocked(),
-                };
-                let tagged = user.tags == [USER_TAG];
-                if !good { Some("the password is not ours") } else { (!tagged).then_some("the tags are not ours") }
-            });
-            if let Some(wrong) = wrong {
-                self.plan.push(Action::RepairUser(namespace.name.clone(), slot), wrong);
-            } else if granted.get(name.as_str()) != Some(&&self.policy.names.permissions(&namespace.name)) {
-                let action = Action::RepairPermissions(namespace.name.clone(), slot);
-                self.plan.push(action, "the permissions are not ours");
+            let user = users.get(name.as_str()).copied();
+            let allowed = granted.get(name.as_str()) == Some(&&self.policy.names.permissions(&namespace.name));
+            match wrong(user, namespace, slot).filter(|_| self.may_repair(namespace, slot)) {
+                Some(wrong) => self.plan.push(Action::RepairUser(namespace.name.clone(), slot), wrong),
+                // These are the same whoever writes them. A switch takes it that who has a password has permissions.
+                None if user.is_some() && !allowed => {
+                    let action = Action::RepairPermissions(namespace.name.clone(), slot);
+                    self.plan.push(action, "the permissions are not ours");
+                }
+                None => {}
             }
         }
     }
@@ -242,6 +236,16 @@ impl Sweep<'_> {
             self.plan.reports.push(format!("the broker holds {count} things of {name}, which is not in the store"));
         }
     }
+}
+
+/// What is wrong with a user, but for its permissions.
+fn wrong(user: Option<&BrokerUser>, namespace: &Namespace, slot: Slot) -> Option<&'static str> {
+    let Some(user) = user else { return Some("the user is missing") };
+    let good = match namespace.rotation.password_of(slot) {
+        Some(password) => user.hash.verifies(password),
+        None => user.hash.is_blocked(),
+    };
+    if !good { Some("the password is not ours") } else { (user.tags != [USER_TAG]).then_some("the tags are not ours") }
 }
 
 /// Messages gained per hour since the queue was last seen; what was known before where that was less than a second ago.
