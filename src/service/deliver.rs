@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, stream};
 
 use super::outcome::{Outcome, Step};
-use super::{Service, ServiceError};
+use super::{Deadline, Service, ServiceError};
 use crate::domain::notice::Notice;
 use crate::notify::{Notifier, NotifyError};
 
@@ -19,8 +19,10 @@ const ROUNDS: usize = 100;
 /// How many deliveries are under way at once.
 const AT_ONCE: usize = 4;
 
-/// How long the process that took a notice has it to itself. Longer than a batch of deliveries takes.
-const TAKEN: Duration = Duration::from_secs(30 * 60);
+/// How long the process that took a notice has it to itself. It begins no delivery after the first third of that, which is
+/// longer than a batch takes: a process that stood still sends nothing that another one has sent meanwhile, even if that
+/// one's clock is ahead.
+const TAKEN: Duration = Duration::from_secs(45 * 60);
 
 /// After the first failure a notice waits this long, then twice as long each time, up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_secs(30);
@@ -33,13 +35,15 @@ impl Service {
     /// Delivers what is due. A dry run delivers nothing: it would have to take the notices to see them.
     ///
     /// # Errors
-    /// Those of the store. A delivery that fails is counted and tried again later.
+    /// Those of the store, and [`ServiceError::TooSlow`] after a stand-still; what was not delivered then is due again later.
+    /// A delivery that fails is counted and tried again later.
     pub async fn deliver(&self, notifier: &dyn Notifier, dry_run: bool) -> Result<Outcome, ServiceError> {
         let started = Instant::now();
         let mut outcome = Outcome::of("deliver-notices");
         outcome.plan = dry_run.then(Vec::new);
         for _ in 0..if dry_run { 0 } else { ROUNDS } {
             let now = self.clock.now();
+            let deadline = Deadline::after(TAKEN / 3, now, "a delivery");
             let taken = self.store.take_notices(now, now.plus(TAKEN), BATCH).await?;
             if taken.is_empty() {
                 break;
@@ -47,11 +51,13 @@ impl Service {
             outcome.seen += taken.len();
             let mut delivered = stream::iter(taken)
                 .map(|notice| async move {
+                    deadline.check(self.clock.now())?;
                     let delivered = notifier.deliver(&notice).await;
-                    (notice, delivered)
+                    Ok::<_, ServiceError>((notice, delivered))
                 })
                 .buffer_unordered(AT_ONCE);
-            while let Some((notice, delivered)) = delivered.next().await {
+            while let Some(delivered) = delivered.next().await {
+                let (notice, delivered) = delivered?;
                 self.settle_delivery(&notice, delivered.map(drop), &mut outcome).await?;
             }
         }
