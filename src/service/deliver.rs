@@ -1,6 +1,7 @@
 //! Delivering: what has to be told, taken from the store, with retries. A notice is removed once it is delivered, so a
 //! process that dies in between delivers it again rather than never.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
@@ -49,16 +50,27 @@ impl Service {
                 break;
             }
             outcome.seen += taken.len();
+            // After a failure nothing more is sent, but what was sent is noted as well as can be, lest it be sent again.
+            let failed = OnceLock::new();
             let mut delivered = stream::iter(taken)
-                .map(|notice| async move {
-                    deadline.check(self.clock.now())?;
+                .map(async |notice| {
+                    let stood_still = deadline.check(self.clock.now()).map_err(|error| failed.set(error)).is_err();
+                    if stood_still || failed.get().is_some() {
+                        return None;
+                    }
                     let delivered = notifier.deliver(&notice).await;
-                    Ok::<_, ServiceError>((notice, delivered))
+                    Some((notice, delivered))
                 })
                 .buffer_unordered(AT_ONCE);
-            while let Some(delivered) = delivered.next().await {
-                let (notice, delivered) = delivered?;
-                self.settle_delivery(&notice, delivered.map(drop), &mut outcome).await?;
+            while let Some(ended) = delivered.next().await {
+                let Some((notice, delivered)) = ended else { continue };
+                if let Err(error) = self.settle_delivery(&notice, delivered.map(drop), &mut outcome).await {
+                    let _ = failed.set(error);
+                }
+            }
+            drop(delivered);
+            if let Some(error) = failed.into_inner() {
+                return Err(error);
             }
         }
         outcome.took = started.elapsed();
