@@ -22,8 +22,8 @@ use taskcluster_pulse::store::{Change, Record, Select, Store, StoreError, Summar
 use tokio::time::{sleep, timeout};
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// How long anything may take that a test waits for.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long anything may take that a test waits for. Less than the pause between two looks at a store that works.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a hanging store takes to give up.
 const HANG: Duration = Duration::from_millis(200);
 
@@ -290,6 +290,16 @@ async fn no_more_is_remembered_than_is_configured_and_the_last_claimed_stays() {
     claim(&service, "taskcluster-a").await.unwrap();
     claim(&service, "taskcluster-c").await.unwrap();
     assert_unavailable(&service, "taskcluster-b").await;
+
+    // What is learned of others' changes is no claim.
+    store.be(Mood::Works);
+    world.clock.advance(HOUR);
+    world.service().rotate(false).await.unwrap();
+    service.refresh_memory().await.unwrap();
+    claim(&service, "taskcluster-d").await.unwrap();
+    store.be(Mood::FailsBefore);
+    claim(&service, "taskcluster-c").await.unwrap();
+    assert_unavailable(&service, "taskcluster-a").await;
 }
 
 #[tokio::test]
