@@ -12,6 +12,8 @@ mod headers;
 mod recorder;
 #[path = "http/refusals.rs"]
 mod refusals;
+#[path = "http/replays.rs"]
+mod replays;
 #[path = "http/replies.rs"]
 mod replies;
 #[path = "http/routing.rs"]

@@ -18,7 +18,7 @@ use taskcluster_pulse::domain::namespace::{Gone, Namespace, Version};
 use taskcluster_pulse::domain::notice::Notice;
 use taskcluster_pulse::secret::Password;
 use taskcluster_pulse::service::{Claimed, Service, ServiceError};
-use taskcluster_pulse::store::{Change, Record, Select, Store, StoreError, Summary, Write};
+use taskcluster_pulse::store::{Change, Digest, Record, Select, Sighting, Store, StoreError, Summary, Write};
 use tokio::time::{sleep, timeout};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -120,6 +120,9 @@ impl Store for Moody {
     }
     async fn vitals(&self, now: Timestamp) -> Result<Vitals, StoreError> {
         self.call(false, self.store.vitals(now)).await
+    }
+    async fn sight(&self, request: &Digest, new: Sighting, forget: Timestamp) -> Result<Sighting, StoreError> {
+        self.call(true, self.store.sight(request, new, forget)).await
     }
     async fn ping(&self) -> Result<(), StoreError> {
         self.call(false, self.store.ping()).await

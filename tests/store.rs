@@ -20,7 +20,7 @@ use taskcluster_pulse::domain::notice::Notice;
 use taskcluster_pulse::domain::rotation::{Credentials, Pending, Rotation};
 use taskcluster_pulse::secret::Password;
 use taskcluster_pulse::store::{
-    self, Change, DatabaseUrl, KeyRing, Limits, Record, Rekeyed, Select, Store, StoreError, Summary, Write,
+    self, Change, DatabaseUrl, KeyRing, Limits, Record, Rekeyed, Select, Sighting, Store, StoreError, Summary, Write,
 };
 use tempfile::TempDir;
 
@@ -130,6 +130,8 @@ on_both! {
     two_takers_at_once_get_different_notices,
     a_lease_has_one_holder_until_it_ends_or_is_released,
     of_many_who_ask_for_a_lease_at_once_one_gets_it,
+    of_many_sightings_of_one_request_the_first_counts,
+    old_sightings_are_forgotten_by_and_by,
     stored_passwords_are_sealed,
     a_sealed_password_does_not_open_in_another_row_or_column,
     without_its_key_a_password_does_not_open,
@@ -683,6 +685,38 @@ async fn two_takers_at_once_get_different_notices(backend: Backend) {
     assert_eq!(taken, (0..200).map(|n| format!("{n:03}")).collect::<Vec<_>>());
 }
 
+async fn of_many_sightings_of_one_request_the_first_counts(backend: Backend) {
+    let (one, other) = (backend.store().await, backend.open_with(&[KEY_A]).await.unwrap());
+    let sighting = |body: u8, seen| Sighting { body: [body; 32], seen: at(seen) };
+    assert_eq!(one.sight(&[1; 32], sighting(1, 10), at(0)).await.unwrap(), sighting(1, 10));
+    assert_eq!(other.sight(&[1; 32], sighting(2, 20), at(0)).await.unwrap(), sighting(1, 10));
+    assert_eq!(one.sight(&[1; 32], sighting(1, 30), at(20)).await.unwrap().body, [1; 32], "old, but just seen");
+    assert_eq!(other.sight(&[2; 32], sighting(2, 20), at(0)).await.unwrap(), sighting(2, 20));
+    let at_once = (0..20).map(|n| {
+        let store = if n % 2 == 0 { &one } else { &other };
+        async move { store.sight(&[3; 32], Sighting { body: [n; 32], seen: at(40) }, at(0)).await.unwrap() }
+    });
+    let firsts = futures::future::join_all(at_once).await;
+    assert!(firsts.iter().all(|first| *first == firsts[0]), "{firsts:?}");
+}
+
+async fn old_sightings_are_forgotten_by_and_by(backend: Backend) {
+    let store = backend.store().await;
+    let sight = |request: u8, seen, forget| {
+        let (store, sighting) = (store.clone(), Sighting { body: [0; 32], seen: at(seen) });
+        async move { store.sight(&[request; 32], sighting, at(forget)).await.unwrap() }
+    };
+    let count = || backend.texts("SELECT CAST(count(*) AS TEXT) FROM sighting");
+    for request in 0..20 {
+        sight(request, i64::from(request), -1).await;
+    }
+    sight(20, 20, 9).await;
+    assert_eq!(count().await, [Some("13".to_owned())], "eight of the ten that are old");
+    sight(21, 21, 9).await;
+    assert_eq!(count().await, [Some("12".to_owned())]);
+    assert_eq!(sight(10, 22, 9).await.seen, at(10), "what is not old is kept");
+}
+
 async fn a_lease_has_one_holder_until_it_ends_or_is_released(backend: Backend) {
     let store = backend.store().await;
     let lease = |task, holder, now, until| {
@@ -823,7 +857,7 @@ async fn migrations_run_once_however_many_run_them(backend: Backend) {
     for migrator in migrators {
         applied.extend(migrator.await.unwrap());
     }
-    assert_eq!(applied, ["V1__initial", "V2__heartbeat"]);
+    assert_eq!(applied, ["V1__initial", "V2__heartbeat", "V3__sightings"]);
     assert_eq!(store::migrate(&backend.url()).await.unwrap(), Vec::<String>::new());
     backend.open_with(&[KEY_A]).await.unwrap().ping().await.unwrap();
 }

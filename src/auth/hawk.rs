@@ -4,7 +4,9 @@
 //! A time that is no plain number is refused here and let through there; see `seconds`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::origin::Origin;
@@ -14,8 +16,8 @@ use crate::hawk::{Artifacts, Kind, mac};
 
 /// The longest header, or target of a request with a bewit, that is looked at, in bytes.
 const LONGEST: usize = 4096;
-/// How far a header's time may be from ours, either way, in milliseconds.
-const SKEW: f64 = 15.0 * 60.0 * 1000.0;
+/// How far a header's time may be from ours, either way.
+pub(super) const SKEW: Duration = Duration::from_secs(15 * 60);
 /// The attributes that a header may have.
 const ATTRIBUTES: [&str; 8] = ["id", "ts", "nonce", "hash", "ext", "mac", "app", "dlg"];
 
@@ -166,6 +168,21 @@ impl Proof {
         })
     }
 
+    /// A hash of what no other request has; `None` for a bewit, which is meant to be used again and again. To be asked for
+    /// once the request is verified. The MAC covers everything but the client's name, and is in it because short nonces
+    /// alone collide.
+    ///
+    /// # Errors
+    /// [`Error::Stale`] where the header's time is none.
+    pub fn fingerprint(&self) -> Result<Option<[u8; 32]>, Error> {
+        if self.kind == Kind::Bewit {
+            return Ok(None);
+        }
+        seconds(&self.ts).ok_or(Error::Stale)?;
+        let text = [&self.id, &self.ts, &self.nonce, &self.mac].map(String::as_str).join("\n");
+        Ok(Some(Sha256::digest(text).into()))
+    }
+
     /// Checks the MAC with the client's key, then the time. The MAC's comparison takes the same time wherever it
     /// differs.
     pub fn verify(&self, key: &str, origin: &Origin, now: Timestamp) -> Result<(), Error> {
@@ -189,7 +206,7 @@ impl Proof {
         }
         let ahead = seconds(&self.ts).map(|seconds| seconds * 1000.0 - now.millis() as f64);
         match self.kind {
-            Kind::Header if ahead.is_none_or(|ahead| ahead.abs() > SKEW) => Err(Error::Stale),
+            Kind::Header if ahead.is_none_or(|ahead| ahead.abs() > SKEW.as_secs_f64() * 1000.0) => Err(Error::Stale),
             Kind::Bewit if ahead.is_none_or(|ahead| ahead <= 0.0) => Err(Error::Expired),
             _ => Ok(()),
         }

@@ -5,11 +5,14 @@
 //! * [`certificate`]: temporary credentials and `authorizedScopes`.
 //! * [`clients`]: where keys and scopes come from, where we have them ourselves.
 //! * [`remote`]: asking Taskcluster's auth service, which has the others.
+//! * [`replay`]: which requests were made before, and which of them may be made again.
 //! * [`roles`]: what `assume:<role>` brings with it.
 //! * [`scope`]: scopes, sets of them, and expressions over them.
 //!
 //! [`Authenticator::authenticate`] turns a request into a [`Caller`]. Then [`Caller::verify_payload`] checks that the
 //! body is the one that was signed, and [`Caller::require`] whether the caller may do what it asks for.
+//!
+//! [`Authenticator::first_seen`] refuses requests that were made before.
 //!
 //! Results and texts are Taskcluster's, checked against its own cases, but for these differences, all of them
 //! deliberate:
@@ -25,6 +28,7 @@
 //!   refused; Taskcluster answers the first with an error of its own and cuts the second down to its host.
 //! * A `Host` that the auth service takes for no host name is an error of the caller's and told as such, and an auth service
 //!   that does not answer makes ours unavailable for the moment. Taskcluster's services fail internally at both.
+//! * A request that was made before is refused, but for a while; see [`replay`]. Taskcluster remembers none.
 //! * Roles that grant each other are allowed as long as they come to an end; see [`roles::MOST_GRANTED`].
 
 pub mod certificate;
@@ -32,10 +36,12 @@ pub mod clients;
 pub mod hawk;
 pub mod origin;
 pub mod remote;
+pub mod replay;
 pub mod roles;
 pub mod scope;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -47,9 +53,11 @@ use self::clients::Directory;
 use self::hawk::Proof;
 use self::origin::Origin;
 use self::remote::{AuthService, Unanswered};
+use self::replay::Replays;
 use self::scope::Expression;
 use crate::clock::Timestamp;
 use crate::hawk::payload_hash;
+use crate::store::Store;
 
 /// What everybody has, signed or not.
 const ANONYMOUS: &str = "assume:anonymous";
@@ -104,6 +112,24 @@ pub enum Refusal {
     /// The `ext` is wrong.
     #[error(transparent)]
     Ext(#[from] certificate::Error),
+    /// The request was made before.
+    #[error(
+        "This request was made before, at {first}, and a signature counts once. Sign each request anew, with a time and a \
+         nonce of its own."
+    )]
+    Replayed {
+        /// When it was first seen.
+        first: Timestamp,
+    },
+    /// The request was made before, with another body.
+    #[error(
+        "This request was made before, at {first}, with another payload. Sign each request anew, with a time and a nonce \
+         of its own."
+    )]
+    Rewritten {
+        /// When it was first seen.
+        first: Timestamp,
+    },
     /// The payload is not the one that was signed.
     #[error(
         "Invalid payload hash: {signed}\nComputed payload hash: {computed}\nThis happens when your request carries a \
@@ -164,17 +190,40 @@ impl std::error::Error for Insufficient {}
 pub struct Authenticator {
     directory: Box<dyn Directory>,
     service: Option<AuthService>,
+    replays: Replays,
 }
 
 impl Authenticator {
     /// An authenticator for the clients of `directory` alone.
     pub fn new(directory: impl Directory + 'static) -> Authenticator {
-        Authenticator { directory: Box::new(directory), service: None }
+        Authenticator { directory: Box::new(directory), service: None, replays: Replays::default() }
     }
 
     /// The same one, which asks `service` about every request that doesn't name a client of the directory.
     pub fn asking(self, service: AuthService) -> Authenticator {
         Authenticator { service: Some(service), ..self }
+    }
+
+    /// The same one, which shares with all others on `store` what it has seen.
+    pub fn remembering_in(self, store: Arc<dyn Store>) -> Authenticator {
+        Authenticator { replays: Replays::shared(store), ..self }
+    }
+
+    /// When a request that repeats an earlier one was first seen; `None` for all others. To be asked once about each request
+    /// that is authenticated. `body` is its body.
+    ///
+    /// # Errors
+    /// It may not be repeated any more; see [`replay`].
+    pub async fn first_seen(
+        &self,
+        request: &SignedRequest<'_>,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, Refusal> {
+        let Some(fingerprint) = Proof::read(request)?.map_or(Ok(None), |proof| proof.fingerprint())? else {
+            return Ok(None);
+        };
+        self.replays.first_seen(fingerprint, body, now).await
     }
 
     /// Who made this request at `now`, as a Taskcluster service finds out: a request with both a header and a bewit is

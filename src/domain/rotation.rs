@@ -93,6 +93,12 @@ impl Rotation {
         }
     }
 
+    /// When the active password took the place of another one, or a later moment where the interval has changed since.
+    /// `None` where it is the first one.
+    pub fn switched(&self) -> Option<Timestamp> {
+        self.previous.as_ref().map(|_| self.due.minus(self.grace * 2))
+    }
+
     /// Until when a claim that returns the active password at `now` may rely on it. Always after `now`: where the switch
     /// is overdue, it can come at any moment, and leaves the password good for one more interval.
     pub fn reclaim_at(&self, now: Timestamp) -> Timestamp {
@@ -144,6 +150,7 @@ mod tests {
         let first = Rotation::first(Password::random(), at(0)).settle(at(0), HOUR);
         let second = first.begin(Password::random(), at(3600)).settle(at(3601), HOUR);
         assert_eq!(second.previous, first.active);
+        assert_eq!((first.switched(), second.switched()), (None, Some(at(3601))));
         assert_eq!(second.active.as_ref().unwrap().slot, Slot::Two);
         let third = second.begin(Password::random(), at(7201));
         assert_eq!(third.pending.as_ref().unwrap().credentials.slot, Slot::One);

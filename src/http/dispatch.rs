@@ -87,9 +87,12 @@ impl Checks<'_> {
         record: &mut Record<'_>,
     ) -> Reply {
         let body = self.read(body, payload).await?;
+        let mut first_seen = None;
         if let Some(scopes) = self.entry.scopes {
             let origin = origin.map_err(|bad| ApiError::input(bad.to_string()))?;
-            let caller = record.caller.insert(self.authenticate(&origin, &body).await?);
+            let (caller, seen) = self.authenticate(&origin, &body).await?;
+            let caller = record.caller.insert(caller);
+            first_seen = seen;
             let satisfying = caller.require(&required_scopes(scopes, params));
             record.satisfying =
                 satisfying.map_err(|insufficient| ApiError::insufficient_scopes(insufficient.to_string()))?;
@@ -103,7 +106,7 @@ impl Checks<'_> {
             Handler::Namespace(handler) => {
                 let name = self.namespace(params)?;
                 self.check_query_and_payload(payload, record)?;
-                handler(app, name, payload.clone())
+                handler(app, name, payload.clone(), first_seen)
             }
         };
         self.finish(answer).await
@@ -121,8 +124,9 @@ impl Checks<'_> {
         Ok(text.into())
     }
 
-    /// Who signed the request, whose body is covered by the signature if its hash is.
-    async fn authenticate(&self, origin: &Origin, body: &[u8]) -> Result<Caller, ApiError> {
+    /// Who signed the request, whose body is covered by the signature if its hash is; and when it was first seen, where it
+    /// repeats an earlier one.
+    async fn authenticate(&self, origin: &Origin, body: &[u8]) -> Result<(Caller, Option<Timestamp>), ApiError> {
         let Checks { app, parts, now, .. } = self;
         // The signature covers the whole target as it was received; the mount is cut off by now.
         let target = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0);
@@ -136,7 +140,8 @@ impl Checks<'_> {
         let caller = app.authenticator.authenticate(&signed, trace, *now).await?;
         let content_type = header_text(&parts.headers, header::CONTENT_TYPE).unwrap_or_default();
         caller.verify_payload(content_type, body)?;
-        Ok(caller)
+        let first_seen = app.authenticator.first_seen(&signed, body, *now).await?;
+        Ok((caller, first_seen))
     }
 
     /// The namespace in the path.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::App;
 use super::error::ApiError;
 use super::routes::{Answer, Query};
+use crate::auth::Refusal;
 use crate::clock::Timestamp;
 use crate::domain::claim::ClaimRequest;
 use crate::domain::name::Name;
@@ -85,7 +86,7 @@ fn read_token(token: &str) -> Result<String, ApiError> {
     columns.map(|[last]| last).ok_or_else(|| ApiError::input(message))
 }
 
-pub(super) fn get(app: Arc<App>, name: Name, _: Value) -> Answer {
+pub(super) fn get(app: Arc<App>, name: Name, _: Value, _: Option<Timestamp>) -> Answer {
     async move {
         let found = app.service.summary(&name).await?;
         let found = found.ok_or_else(|| ApiError::not_found("No such namespace"))?;
@@ -94,12 +95,16 @@ pub(super) fn get(app: Arc<App>, name: Name, _: Value) -> Answer {
     .boxed()
 }
 
-pub(super) fn claim(app: Arc<App>, name: Name, payload: Value) -> Answer {
+pub(super) fn claim(app: Arc<App>, name: Name, payload: Value, first_seen: Option<Timestamp>) -> Answer {
     async move {
         let ClaimBody { expires, contact } = serde_json::from_value(payload).map_err(|e| ApiError::internal(&e))?;
         // The schema has checked the format already.
         let expires = expires.and_then(|text| Timestamp::parse(&text));
         let claimed = app.service.claim(&ClaimRequest { name, expires, contact }).await?;
+        // A repetition gets nothing that the first request could not have got.
+        if let Some(first) = first_seen.filter(|first| claimed.switched.is_some_and(|switched| switched > *first)) {
+            return Err(Refusal::Replayed { first }.into());
+        }
         Ok((StatusCode::OK, claim_body(&claimed)))
     }
     .boxed()

@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::{App, error::ApiError, namespaces, ops};
+use crate::clock::Timestamp;
 use crate::domain::name::Name;
 
 /// The HTTP method of an endpoint.
@@ -44,9 +45,9 @@ pub type Answer = BoxFuture<'static, Reply>;
 pub enum Handler {
     /// Of an endpoint of the whole service, with the query.
     Whole(fn(Arc<App>, Query) -> Answer),
-    /// Of an endpoint of the namespace in the path (`<namespace>`), with its name and the payload; that is `{}` where
-    /// there is none.
-    Namespace(fn(Arc<App>, Name, Value) -> Answer),
+    /// Of an endpoint of the namespace in the path (`<namespace>`), with its name, the payload, which is `{}` where there
+    /// is none, and where the request repeats an earlier one, when that was first seen.
+    Namespace(fn(Arc<App>, Name, Value, Option<Timestamp>) -> Answer),
 }
 
 /// One endpoint.

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::service::{Outcome, Service};
-use crate::store::{self, Rekeyed};
+use crate::store::{self, Rekeyed, Store};
 use stop::{Stop, finish, stop_signal};
 use tasks::{Runner, log_plan};
 
@@ -41,6 +41,7 @@ pub async fn rekey(config: &Config) -> Result<Rekeyed> {
 pub struct Process {
     config: Arc<Config>,
     service: Arc<Service>,
+    store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     stop: Stop,
 }
@@ -55,8 +56,8 @@ impl Process {
         let stop = stop_signal()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (store, broker) = (parts::open_store(&config).await?, parts::broker(&config)?);
-        let service = Service::new(store, broker, clock.clone(), parts::policy(&config));
-        Ok(Process { config: Arc::new(config), service: Arc::new(service), clock, stop })
+        let service = Service::new(store.clone(), broker, clock.clone(), parts::policy(&config));
+        Ok(Process { config: Arc::new(config), service: Arc::new(service), store, clock, stop })
     }
 
     /// Runs one task once.

@@ -31,7 +31,7 @@ impl Process {
             trust_proxy: server.trust_proxy,
             trusted_proxies: server.trusted_proxies.clone(),
         };
-        let authenticator = parts::authenticator(&self.config, self.clock.clone())?;
+        let authenticator = parts::authenticator(&self.config, self.clock.clone())?.remembering_in(self.store.clone());
         let app =
             App::new(self.service.clone(), authenticator, self.clock.clone(), settings).map_err(anyhow::Error::msg)?;
         let address = SocketAddr::new(server.address, server.port);

@@ -29,6 +29,8 @@ pub struct Claimed {
     pub connection_string: Zeroizing<String>,
     /// When to claim again.
     pub reclaim_at: Timestamp,
+    /// When its password took the place of another one; `None` for the namespace's first.
+    pub switched: Option<Timestamp>,
 }
 
 impl fmt::Debug for Claimed {
@@ -73,6 +75,7 @@ impl Service {
             return Ok(Claimed {
                 connection_string: self.connection_string(&namespace.name, active),
                 reclaim_at,
+                switched: namespace.rotation.switched(),
                 created: namespace.created,
                 expires: namespace.expires,
                 name: namespace.name,

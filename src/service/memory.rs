@@ -44,6 +44,7 @@ pub(super) struct Memory {
 struct Known {
     namespace: Namespace,
     active: Credentials,
+    switched: Option<Timestamp>,
     until: Timestamp,
     /// Over at `until`, and no later where the clock is set back.
     good: Deadline,
@@ -156,10 +157,11 @@ impl Service {
     fn certain(&self, stored: &Namespace) -> Option<Known> {
         let (active, until) = stored.rotation.active.clone().zip(stored.certain_until(self.policy.expiration_delay))?;
         // No more secrets than are needed.
+        let switched = stored.rotation.switched();
         let rotation = Rotation { active: None, previous: None, pending: None, ..stored.rotation };
         let now = self.clock.now();
         let good = Deadline::after(until.since(now), now, "a claim");
-        Some(Known { namespace: Namespace { rotation, ..stored.clone() }, active, until, good })
+        Some(Known { namespace: Namespace { rotation, ..stored.clone() }, active, switched, until, good })
     }
 
     /// The answer to a claim from memory alone, if the store fails and the answer is certain to be good.
@@ -178,7 +180,7 @@ impl Service {
 
     fn recall(&self, name: &Name) -> Option<Claimed> {
         let mut known = self.memory.known();
-        let Known { namespace, active, until, good } = known.get(name)?;
+        let Known { namespace, active, switched, until, good } = known.get(name)?;
         good.check(self.clock.now()).ok()?;
         Some(Claimed {
             name: namespace.name.clone(),
@@ -186,6 +188,7 @@ impl Service {
             expires: namespace.expires,
             connection_string: self.connection_string(name, active),
             reclaim_at: *until,
+            switched: *switched,
         })
     }
 }

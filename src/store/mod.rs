@@ -76,6 +76,18 @@ pub struct Summary {
     pub expires: Timestamp,
 }
 
+/// A SHA-256 hash.
+pub type Digest = [u8; 32];
+
+/// When a signed request was seen, and with which body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sighting {
+    /// The hash of its body.
+    pub body: Digest,
+    /// When.
+    pub seen: Timestamp,
+}
+
 /// Which namespaces to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Select {
@@ -242,6 +254,11 @@ pub trait Store: Send + Sync {
     /// What the time is, and when the API was within its clients' reach, both by the store's clock; `now` as for
     /// [`Store::beat`].
     async fn vitals(&self, now: Timestamp) -> Result<Vitals, StoreError>;
+
+    /// Remembers that the signed request with this hash was seen, unless it was seen before, and gives its first sighting.
+    /// On the way it forgets a few of those from `forget` or earlier, more than it adds. A sighting may be lost when the
+    /// database's host crashes.
+    async fn sight(&self, request: &Digest, sighting: Sighting, forget: Timestamp) -> Result<Sighting, StoreError>;
 
     /// Whether the store answers, and has the schema that this program needs.
     async fn ping(&self) -> Result<(), StoreError>;

@@ -11,7 +11,7 @@ use crate::domain::notice::Notice;
 use crate::domain::rotation::{Credentials, Pending, Rotation};
 use crate::secret::Password;
 use crate::store::seal::{KeyRing, Place};
-use crate::store::{StoreError, Summary};
+use crate::store::{Digest, Sighting, StoreError, Summary};
 
 /// The columns of a namespace, in the order in which [`namespace`] reads them.
 macro_rules! namespace_columns {
@@ -318,6 +318,13 @@ pub(super) fn notice(row: &impl Row) -> Result<Notice, StoreError> {
         attempts: u32::try_from(row.field::<i64>(6)?).unwrap_or(u32::MAX),
         due: row.moment(7)?,
     })
+}
+
+/// Reads a body's hash and a moment.
+pub(super) fn sighting(row: &impl Row) -> Result<Sighting, StoreError> {
+    let no_hash = |bytes: Vec<u8>| StoreError::Failed(format!("no hash has {} bytes", bytes.len()));
+    let body: Digest = row.field::<Vec<u8>>(0)?.try_into().map_err(no_hash)?;
+    Ok(Sighting { body, seen: row.moment(1)? })
 }
 
 /// Reads [`summary_columns`].

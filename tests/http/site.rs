@@ -22,7 +22,7 @@ use taskcluster_pulse::hawk::Signer;
 use taskcluster_pulse::http::connection::Patience;
 use taskcluster_pulse::http::server::{Connections, serve};
 use taskcluster_pulse::http::{App, Settings, router};
-use taskcluster_pulse::store::{Change, Select, Store, StoreError, Summary, Write};
+use taskcluster_pulse::store::{Change, Digest, Select, Sighting, Store, StoreError, Summary, Write};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -117,6 +117,7 @@ impl Site {
         let mut clients: Vec<_> = CLIENTS.iter().map(|(id, scopes)| known(id, access_token(id), scopes)).collect();
         clients.extend(wishes.client.map(|(id, key, scopes)| known(id, key.to_owned(), scopes)));
         let authenticator = Authenticator::new(LocalDirectory::new(clients, Roles::default()));
+        let authenticator = authenticator.remembering_in(world.store.clone());
         let app = App::new(Arc::new(world.service()), authenticator, clock.clone(), wishes.settings).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
@@ -393,6 +394,9 @@ impl Store for BrokenStore {
         Err(self.0())
     }
     async fn vitals(&self, _: Timestamp) -> Result<Vitals, StoreError> {
+        Err(self.0())
+    }
+    async fn sight(&self, _: &Digest, _: Sighting, _: Timestamp) -> Result<Sighting, StoreError> {
         Err(self.0())
     }
     async fn ping(&self) -> Result<(), StoreError> {

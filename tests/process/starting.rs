@@ -60,7 +60,7 @@ async fn a_database_that_was_not_migrated_is_refused_until_it_is() {
     let ended = deployment.run(&["migrate"]).await;
     assert_eq!(
         (ended.code, ended.stdout.as_str()),
-        (Some(0), "Applied V1__initial.\nApplied V2__heartbeat.\n"),
+        (Some(0), "Applied V1__initial.\nApplied V2__heartbeat.\nApplied V3__sightings.\n"),
         "{}",
         ended.stderr
     );

@@ -25,7 +25,7 @@ use crate::store::rows::{
 use crate::store::schema::{self, Standing};
 use crate::store::seal::KeyRing;
 use crate::store::url::Server;
-use crate::store::{Change, Limits, Select, Store, StoreError, Summary, Write};
+use crate::store::{Change, Digest, Limits, Select, Sighting, Store, StoreError, Summary, Write};
 use pool::{Database, Repeat};
 
 /// How long connecting, waiting for another process' migrations, and migrating may take together.
@@ -161,6 +161,11 @@ const BEAT: &str = concat!(
 );
 const VITALS: &str =
     concat!("SELECT ", server_time!(), ", last, since FROM (VALUES (1)) AS wanted (id) LEFT JOIN heartbeat USING (id)");
+/// Forgets none that another call is just forgetting, and not the one that it is about to see again.
+const SIGHT: &str = "WITH forgotten AS (DELETE FROM sighting WHERE request = ANY(ARRAY(\
+     SELECT request FROM sighting WHERE seen <= $4 AND request <> $1 ORDER BY seen LIMIT 8 FOR UPDATE SKIP LOCKED))) \
+     INSERT INTO sighting (request, body, seen) VALUES ($1, $2, $3) \
+     ON CONFLICT (request) DO UPDATE SET seen = sighting.seen RETURNING body, seen";
 
 #[async_trait]
 impl Store for Postgres {
@@ -254,6 +259,13 @@ impl Store for Postgres {
     async fn vitals(&self, _: Timestamp) -> Result<Vitals, StoreError> {
         let found = self.database.query(Repeat::Safe, VITALS, &[]).await?;
         rows::vitals(found.first().ok_or_else(no_row)?)
+    }
+
+    async fn sight(&self, request: &Digest, sighting: Sighting, forget: Timestamp) -> Result<Sighting, StoreError> {
+        let (request, body) = (request.as_slice(), sighting.body.as_slice());
+        let (seen, forget) = (sighting.seen.millis(), forget.millis());
+        let first = self.database.query(Repeat::Safe, SIGHT, &[&request, &body, &seen, &forget]).await?;
+        first.first().map_or(Ok(sighting), rows::sighting)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -25,7 +25,7 @@ use crate::store::rows::{
     self, DuePages, Field, NamespaceRow, Row, alert_columns, namespace_columns, notice_columns, summary_columns,
 };
 use crate::store::seal::KeyRing;
-use crate::store::{Change, Select, Store, StoreError, Summary, Write};
+use crate::store::{Change, Digest, Select, Sighting, Store, StoreError, Summary, Write};
 
 /// A [`Store`] in a SQLite file.
 pub(super) struct Sqlite {
@@ -149,6 +149,20 @@ const TAKE_NOTICES: &str = concat!(
 );
 const LEASE: &str = "INSERT INTO lease (task, holder, until) VALUES (?1, ?2, ?4) ON CONFLICT (task) DO UPDATE \
      SET holder = excluded.holder, until = excluded.until WHERE lease.holder = excluded.holder OR lease.until <= ?3";
+const FORGET: &str =
+    "DELETE FROM sighting WHERE request IN (SELECT request FROM sighting WHERE seen <= ?1 ORDER BY seen LIMIT 8)";
+const SIGHT: &str = "INSERT INTO sighting (request, body, seen) VALUES (?1, ?2, ?3) \
+     ON CONFLICT (request) DO UPDATE SET seen = sighting.seen RETURNING body, seen";
+
+/// Remembers a sighting, or gives the one that is there.
+fn sight(db: &mut Connection, request: Digest, new: Sighting, forget: Timestamp) -> Result<Sighting, StoreError> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let params = params![request, new.body, new.seen.millis()];
+    let first = query(&transaction, SIGHT, params, |row| rows::sighting(row))?;
+    execute(&transaction, FORGET, [forget.millis()])?;
+    transaction.commit()?;
+    Ok(first.into_iter().next().unwrap_or(new))
+}
 
 impl SealedRows for Sqlite {
     fn keys(&self) -> &KeyRing {
@@ -265,6 +279,18 @@ impl Store for Sqlite {
         let found = self.run(move |db| query(db, VITALS, [now.millis()], |row| rows::vitals(row))).await?;
         // It always gives one row.
         Ok(found.into_iter().next().unwrap_or(Vitals { now, heartbeat: None }))
+    }
+
+    async fn sight(&self, request: &Digest, sighting: Sighting, forget: Timestamp) -> Result<Sighting, StoreError> {
+        let request = *request;
+        self.run(move |db| {
+            // Not worth a flush: a sighting may be lost with the host's power, and is flushed with the next record.
+            db.execute_batch("PRAGMA synchronous = NORMAL")?;
+            let first = sight(db, request, sighting, forget);
+            db.execute_batch("PRAGMA synchronous = FULL")?;
+            first
+        })
+        .await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
