@@ -291,6 +291,7 @@ impl Site {
             force_ssl: false,
             trust_proxy,
             trusted_proxies: Vec::new(),
+            limits: http::limits::Limits::default(),
         };
         let service = Arc::new(world.service());
         let app = App::new(service, authenticator(root, limits), world.clock.clone(), settings).unwrap();
@@ -298,7 +299,7 @@ impl Site {
         let address = listener.local_addr().unwrap();
         let minute = Duration::from_secs(60);
         let patience = Patience { idle: minute, head: minute, reply: minute };
-        let connections = Connections { patience, drain: Duration::ZERO };
+        let connections = Connections { patience, drain: Duration::ZERO, most: 1000 };
         let router = http::router(Arc::new(app));
         tokio::spawn(server::serve(listener, router, connections, std::future::pending()));
         Site { address, world }

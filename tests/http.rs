@@ -8,6 +8,8 @@ mod encodings;
 mod faults;
 #[path = "http/headers.rs"]
 mod headers;
+#[path = "http/limits.rs"]
+mod limits;
 #[path = "http/recorder.rs"]
 mod recorder;
 #[path = "http/refusals.rs"]

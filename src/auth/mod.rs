@@ -209,6 +209,14 @@ impl Authenticator {
         Authenticator { replays: Replays::shared(store), ..self }
     }
 
+    /// The client under whose key a request says that it is signed: with temporary credentials, the one that issued them.
+    pub fn signer(&self, request: &SignedRequest<'_>) -> Option<String> {
+        let proof = Proof::read(request).ok().flatten()?;
+        let ext = Ext::parse(proof.ext.as_deref()).ok();
+        let issuer = ext.as_ref().and_then(|ext| ext.issuer(&proof.id).ok().flatten());
+        Some(issuer.unwrap_or(&proof.id).to_owned())
+    }
+
     /// When a request that repeats an earlier one was first seen; `None` for all others. To be asked once about each request
     /// that is authenticated. `body` is its body.
     ///
@@ -250,10 +258,7 @@ impl Authenticator {
     /// Whether the request names a client of the directory, or one that such a client issued a certificate for. That proves
     /// nothing: it only chooses who checks the request, and both check all of it.
     fn is_ours_to_tell(&self, request: &SignedRequest<'_>) -> bool {
-        let Ok(Some(proof)) = Proof::read(request) else { return false };
-        let ext = Ext::parse(proof.ext.as_deref()).ok();
-        let issuer = ext.as_ref().and_then(|ext| ext.issuer(&proof.id).ok().flatten());
-        self.directory.knows(issuer.unwrap_or(&proof.id))
+        self.signer(request).is_some_and(|signer| self.directory.knows(&signer))
     }
 
     /// Who made this request at `now`, as Taskcluster's auth service finds out when a service asks it: a bewit next to

@@ -9,12 +9,15 @@ use std::time::Duration;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::{Caller, Failure, Refusal, SignedRequest};
 use crate::clock::Timestamp;
 use crate::taskcluster::{Limits, Taskcluster, TaskclusterError};
 
 const SERVICE: &str = "auth";
+/// About how many requests it is asked at a time. While it hangs, requests that wait for it must not take all places.
+const MOST: usize = 512;
 
 /// Why the auth service tells nothing about a request.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +28,9 @@ pub enum Unanswered {
          checked by Taskcluster's auth service, which knows who you are."
     )]
     Host,
+    /// It is being asked about too many requests already.
+    #[error("Taskcluster's auth service is being asked about too many requests, and knows who you are. Try again.")]
+    Busy,
     /// It can't be reached, refuses to answer, or answers what can't be understood.
     #[error(transparent)]
     Service(#[from] TaskclusterError),
@@ -42,7 +48,10 @@ pub fn limits(total: Duration) -> Limits {
 
 /// Taskcluster's auth service.
 #[derive(Debug)]
-pub struct AuthService(Taskcluster);
+pub struct AuthService {
+    taskcluster: Taskcluster,
+    asking: Semaphore,
+}
 
 /// What it answers.
 #[derive(Deserialize)]
@@ -56,7 +65,7 @@ enum Answer {
 impl AuthService {
     /// Asks by `taskcluster`, which need not sign: the method is open to anybody.
     pub fn new(taskcluster: Taskcluster) -> AuthService {
-        AuthService(taskcluster)
+        AuthService { taskcluster, asking: Semaphore::new(MOST) }
     }
 
     /// Who made this request. `trace` is the id of the story that it is a part of.
@@ -64,8 +73,10 @@ impl AuthService {
         if !is_host_name(&request.origin.host) {
             return Err(Unanswered::Host.into());
         }
+        let _asking = self.asking.try_acquire().map_err(|_| Unanswered::Busy)?;
         let question = question(request);
-        let call = self.0.call_traced(Some(trace), Method::POST, SERVICE, "authenticate-hawk", Some(&question));
+        let call =
+            self.taskcluster.call_traced(Some(trace), Method::POST, SERVICE, "authenticate-hawk", Some(&question));
         let reply = call.await.map_err(Unanswered::Service)?;
         let answer = serde_json::from_value(reply.body).map_err(|_| {
             // The parser's error could quote the answer, and whoever stands in for the service may send our question back.

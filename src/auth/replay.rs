@@ -28,7 +28,7 @@ use sha2::{Digest as _, Sha256};
 use super::Refusal;
 use super::hawk::SKEW;
 use crate::clock::Timestamp;
-use crate::store::{Digest, Sighting, Store};
+use crate::store::{Digest, Sighting, Store, StoreError};
 
 /// For how long a request may be repeated. Taskcluster's client for Rust makes six attempts within 6.2 s, or within half a
 /// minute more where it gave up waiting for a reply.
@@ -77,7 +77,10 @@ impl Replays {
         if now.millis() < self.paused.load(Ordering::Relaxed) {
             return None;
         }
-        match store.sight(&request, sighting, forget).await {
+        // In a task of its own, so that it is done to its end even if the caller hangs up.
+        let store = store.clone();
+        let asked = tokio::spawn(async move { store.sight(&request, sighting, forget).await });
+        match asked.await.unwrap_or_else(|panic| Err(StoreError::Failed(panic.to_string()))) {
             Ok(first) if first == sighting => None,
             Ok(first) => {
                 self.here.lock().unwrap_or_else(PoisonError::into_inner).correct(request, first);

@@ -94,6 +94,11 @@ pub(super) fn check(config: &Config, needs: Needs, report: &mut Report) {
         },
     );
     report.rule(
+        &["server.bodyLimit", "server.bodyMemory"],
+        config.server.body_limit <= config.server.body_memory,
+        || "the first is above the second, so that such bodies never have room; give more for the second".to_owned(),
+    );
+    report.rule(
         &["taskcluster.credentials.certificate", "taskcluster.credentials.clientId"],
         config.taskcluster.certificate.is_empty() || !config.taskcluster.client_id.is_empty(),
         || "the first is set, the second not; give all parts of temporary credentials, or none".to_owned(),

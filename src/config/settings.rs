@@ -212,6 +212,18 @@ settings! {
         keep_alive_timeout: Duration = SPAN, "90 s", "keepAliveTimeout", "SERVER_KEEP_ALIVE_TIMEOUT";
         /// How long running requests and tasks may go on when the process is told to stop. Heroku kills it after 30 s.
         drain_timeout: Duration = SPAN, "25 s", "drainTimeout", "SERVER_DRAIN_TIMEOUT";
+        /// How many connections there are at a time. Past that, a request is answered 503, on a connection that is closed
+        /// then. Each one takes a file descriptor; the service asks the system for as many, and says when it can't have them.
+        max_connections: usize = count(), "10000", "maxConnections", "SERVER_MAX_CONNECTIONS";
+        /// How many requests are answered at a time, of which one client gets half. Past that, they are answered 503 with
+        /// `Retry-After`, and Taskcluster's clients try again by themselves.
+        max_requests: usize = count(), "8192", "maxRequests", "SERVER_MAX_REQUESTS";
+        /// How many requests a second one client may make; it may save up 10 s of them. Temporary credentials count for the
+        /// client that issued them, and requests without credentials for their address. Past that, the answer is 503 too:
+        /// Taskcluster's clients give up at 429.
+        client_rate: u32 = count(), "500", "clientRate", "SERVER_CLIENT_RATE";
+        /// How much memory the bodies of all requests may take together, those of up to 4 KiB not counted.
+        body_memory: usize = SIZE, "64 MiB", "bodyMemory", "SERVER_BODY_MEMORY";
         /// The largest body of a request, as large as Taskcluster's services take.
         body_limit: usize = SIZE, "10 MiB", "bodyLimit", "SERVER_BODY_LIMIT";
     }

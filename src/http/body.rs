@@ -6,23 +6,35 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Value, json};
 
 use super::error::ApiError;
+use super::limits::{BodyRoom, SMALL};
 use super::{Settings, header_text};
 
 /// Reads a body. One that says at once that it is too long is not even begun.
 ///
 /// # Errors
-/// It is longer than allowed, takes too long, or ends early.
-pub(super) async fn read(body: Body, settings: &Settings) -> Result<Bytes, ApiError> {
+/// It is longer than allowed, takes too long, ends early, or there is no room for it.
+pub(super) async fn read(body: Body, settings: &Settings, room: &mut BodyRoom) -> Result<Bytes, ApiError> {
     let limit = settings.body_limit;
     if usize::try_from(axum::body::HttpBody::size_hint(&body).lower()).map_or(true, |length| length > limit) {
         return Err(ApiError::too_large(limit));
     }
-    match tokio::time::timeout(settings.body_timeout, Limited::new(body, limit).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::too_large(limit)),
-        Ok(Err(_)) => Err(ApiError::malformed_payload("The request's body was cut off.")),
-        Err(_) => Err(ApiError::body_timeout()),
+    let read = collect(Limited::new(body, limit), limit, room);
+    tokio::time::timeout(settings.body_timeout, read).await.unwrap_or_else(|_| Err(ApiError::body_timeout()))
+}
+
+async fn collect(mut body: Limited<Body>, limit: usize, room: &mut BodyRoom) -> Result<Bytes, ApiError> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| match error.is::<LengthLimitError>() {
+            true => ApiError::too_large(limit),
+            false => ApiError::malformed_payload("The request's body was cut off."),
+        })?;
+        if let Ok(data) = frame.into_data() {
+            room.grow(bytes.len() + data.len())?;
+            bytes.extend_from_slice(&data);
+        }
     }
+    Ok(bytes.into())
 }
 
 /// The most values that a payload may hold. In memory each takes many times the room that its text takes, so the
@@ -38,6 +50,12 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
 /// Whether there is a body, be it an empty one.
 pub(super) fn is_framed(headers: &HeaderMap) -> bool {
     headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+/// Whether a body comes that is larger than a few packets, or may be.
+pub(super) fn is_large(headers: &HeaderMap) -> bool {
+    let length = header_text(headers, header::CONTENT_LENGTH).and_then(|length| length.parse::<usize>().ok());
+    is_framed(headers) && length.is_none_or(|length| length > SMALL)
 }
 
 /// Parses a text, with or without a mark at its beginning, into `payload`, which is left as it is where there is none. What

@@ -18,12 +18,13 @@ use url::form_urlencoded;
 use super::around::TraceId;
 use super::encoding::Secret;
 use super::error::ApiError;
+use super::limits::{BodyRoom, Place};
 use super::log::{Logged, Record};
 use super::routes::{Answer, Entry, Handler, Query, QueryRule, Reply};
-use super::{App, Peer, body, encoding, header_text, json_response};
+use super::{App, Crowded, Peer, body, encoding, header_text, json_response};
 use crate::auth::origin::{BadOrigin, Origin};
 use crate::auth::scope::Expression;
-use crate::auth::{Caller, SignedRequest};
+use crate::auth::{Caller, Failure, SignedRequest};
 use crate::clock::Timestamp;
 use crate::domain::name::Name;
 
@@ -60,7 +61,7 @@ pub(super) async fn dispatch(
         }
         Err(error) => {
             let info = json!({"method": entry.name, "params": shown, "payload": payload, "time": now.to_string()});
-            error_response(&error, entry, info, now)
+            error_response(&error, entry, info, now, body::is_large(&parts.headers))
         }
     };
     record.status = Some(response.status());
@@ -86,16 +87,31 @@ impl Checks<'_> {
         payload: &mut Value,
         record: &mut Record<'_>,
     ) -> Reply {
-        let body = self.read(body, payload).await?;
+        let gate = &self.app.gate;
+        if !self.entry.is_monitoring() {
+            if self.parts.extensions.get::<Crowded>().is_some() {
+                let message = "The service has too many connections at the moment. Try again.";
+                return Err(ApiError::unavailable(message, 1));
+            }
+            gate.look()?;
+        }
+        let mut room = gate.body();
+        let body = self.read(body, &mut room, payload).await?;
+        let mut place = if self.entry.is_monitoring() { None } else { Some(gate.enter(record.source_ip)?) };
+        if let Some(place) = &mut place {
+            gate.turn(place).await?;
+        }
         let mut first_seen = None;
         if let Some(scopes) = self.entry.scopes {
             let origin = origin.map_err(|bad| ApiError::input(bad.to_string()))?;
-            let (caller, seen) = self.authenticate(&origin, &body).await?;
+            let (caller, seen) = self.authenticate(&origin, &body, &mut place).await?;
             let caller = record.caller.insert(caller);
             first_seen = seen;
             let satisfying = caller.require(&required_scopes(scopes, params));
             record.satisfying =
                 satisfying.map_err(|insufficient| ApiError::insufficient_scopes(insufficient.to_string()))?;
+        } else if let Some(place) = &mut place {
+            gate.admit(place, None, record.source_ip)?;
         }
         let app = self.app.clone();
         let answer = match self.entry.handler {
@@ -109,15 +125,18 @@ impl Checks<'_> {
                 handler(app, name, payload.clone(), first_seen)
             }
         };
-        self.finish(answer).await
+        self.finish(answer, place).await
     }
 
     /// The body as its sender signed it: the text of what is JSON, anything else as it came.
-    async fn read(&self, body: Body, payload: &mut Value) -> Result<Bytes, ApiError> {
+    async fn read(&self, body: Body, room: &mut BodyRoom, payload: &mut Value) -> Result<Bytes, ApiError> {
         let (headers, settings) = (&self.parts.headers, &self.app.settings);
-        let body = body::read(body, settings).await?;
+        let body = body::read(body, settings, room).await?;
         if !body::is_json(headers) {
             return Ok(body);
+        }
+        if encoding::is_encoded(headers) {
+            room.grow(body.len() + settings.body_limit)?;
         }
         let text = body::decode(headers, &encoding::inflate(headers, body, settings.body_limit).await?)?;
         body::parse(&text, payload)?;
@@ -126,7 +145,12 @@ impl Checks<'_> {
 
     /// Who signed the request, whose body is covered by the signature if its hash is; and when it was first seen, where it
     /// repeats an earlier one.
-    async fn authenticate(&self, origin: &Origin, body: &[u8]) -> Result<(Caller, Option<Timestamp>), ApiError> {
+    async fn authenticate(
+        &self,
+        origin: &Origin,
+        body: &[u8],
+        place: &mut Option<Place>,
+    ) -> Result<(Caller, Option<Timestamp>), ApiError> {
         let Checks { app, parts, now, .. } = self;
         // The signature covers the whole target as it was received; the mount is cut off by now.
         let target = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0);
@@ -137,9 +161,18 @@ impl Checks<'_> {
             authorization: parts.headers.get(header::AUTHORIZATION).map(|value| value.as_bytes()),
         };
         let trace = parts.extensions.get::<TraceId>().map_or("", |trace| trace.0.as_str());
-        let caller = app.authenticator.authenticate(&signed, trace, *now).await?;
         let content_type = header_text(&parts.headers, header::CONTENT_TYPE).unwrap_or_default();
-        caller.verify_payload(content_type, body)?;
+        let caller = app.authenticator.authenticate(&signed, trace, *now).await;
+        let caller = caller.and_then(|caller| Ok(caller.verify_payload(content_type, body).map(|()| caller)?));
+        let caller = caller.inspect_err(|failure| {
+            if matches!(failure, Failure::Refused(_)) {
+                app.gate.failed(origin.source_ip);
+            }
+        })?;
+        if let Some(place) = place {
+            let client = caller.client_id.as_ref().map(|_| app.authenticator.signer(&signed)).unwrap_or_default();
+            app.gate.admit(place, client.as_deref(), origin.source_ip)?;
+        }
         let first_seen = app.authenticator.first_seen(&signed, body, *now).await?;
         Ok((caller, first_seen))
     }
@@ -168,7 +201,12 @@ impl Checks<'_> {
 
     /// Waits for the answer. It is made in a task of its own, so that it is made to its end even if the caller hangs up, or
     /// is told to come again.
-    async fn finish(&self, answer: Answer) -> Reply {
+    async fn finish(&self, answer: Answer, place: Option<Place>) -> Reply {
+        let answer = async move {
+            let reply = answer.await;
+            drop(place);
+            reply
+        };
         let task = tokio::spawn(answer.in_current_span());
         match tokio::time::timeout(self.app.settings.request_timeout, task).await {
             Ok(Ok(reply)) => reply,
@@ -219,20 +257,18 @@ fn check_query(query: &str, rules: &[QueryRule]) -> Result<Query, ApiError> {
     if complaints.is_empty() { Ok(accepted) } else { Err(ApiError::invalid_arguments(complaints.join("\n"))) }
 }
 
-fn error_response(error: &ApiError, entry: &Entry, info: Value, now: Timestamp) -> Response {
+fn error_response(error: &ApiError, entry: &Entry, info: Value, now: Timestamp, large: bool) -> Response {
     let message = error.full_message(entry.name, now);
     let body = json!({"code": error.code, "message": message, "requestInfo": info});
     let mut response = json_response(error.status, &body);
     let headers = response.headers_mut();
-    match error.status {
-        StatusCode::UNAUTHORIZED => {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("hawk"));
-        }
-        // The rest of the body may still come in, and would be taken for the next request.
-        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT => {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        _ => {}
+    if error.status == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("hawk"));
+    }
+    // The rest of the body may still come in, and would be taken for the next request.
+    let cut_off = matches!(error.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT);
+    if cut_off || (large && error.status == StatusCode::SERVICE_UNAVAILABLE) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if let Some(seconds) = error.retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -87,15 +87,25 @@ impl Coding {
     }
 }
 
+fn content_encoding(headers: &HeaderMap) -> &str {
+    header_text(headers, header::CONTENT_ENCODING).unwrap_or_default().trim()
+}
+
+/// Whether a request says that its body has a content encoding.
+pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
+    let name = content_encoding(headers);
+    !name.is_empty() && !name.eq_ignore_ascii_case("identity")
+}
+
 /// A body without its content encoding. It is inflated no further than `limit` bytes.
 ///
 /// # Errors
 /// The encoding is not known, the data is not in it, or there is more than `limit` of it.
 pub(super) async fn inflate(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<Bytes, ApiError> {
-    let name = header_text(headers, header::CONTENT_ENCODING).unwrap_or_default().trim().to_owned();
-    if body.is_empty() || name.is_empty() || name.eq_ignore_ascii_case("identity") {
+    if body.is_empty() || !is_encoded(headers) {
         return Ok(body);
     }
+    let name = content_encoding(headers).to_owned();
     let Some(coding) = Coding::named(&name) else {
         let message = format!(
             "The content-encoding {name} is not supported: send the body as it is, or in one of gzip, deflate and br"

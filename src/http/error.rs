@@ -148,6 +148,7 @@ impl From<Failure> for ApiError {
         match failure {
             Failure::Refused(refusal) => refusal.into(),
             Failure::Unanswered(host @ Unanswered::Host) => ApiError::input(host.to_string()),
+            Failure::Unanswered(busy @ Unanswered::Busy) => ApiError::unavailable(busy.to_string(), 1),
             Failure::Unanswered(Unanswered::Service(error)) if error.is_transient() => {
                 let message = "Taskcluster's auth service does not answer, which is needed to check who is asking.";
                 ApiError::out_of_order(message, &error)

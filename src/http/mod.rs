@@ -8,6 +8,7 @@
 //! * [`error`]: the only map from our errors to HTTP.
 //! * `around`: what goes around every request: ids, headers, `forceSSL`.
 //! * `forwarded`: what proxies say, where they are ours.
+//! * [`limits`]: how much is done at a time, and for whom.
 //! * `log`: one line for each request.
 //! * [`server`], [`connection`]: connections: time-outs, limits, draining.
 
@@ -19,6 +20,7 @@ mod dispatch;
 mod encoding;
 pub mod error;
 mod forwarded;
+pub mod limits;
 mod log;
 mod namespaces;
 mod ops;
@@ -45,6 +47,8 @@ use crate::auth::Authenticator;
 use crate::clock::{Clock, Timestamp};
 use crate::service::Service;
 use contract::Contract;
+use limits::{Gate, Limits};
+use ops::Checkups;
 use routes::{Entry, ROUTES, Verb};
 
 /// How the API is served.
@@ -64,6 +68,8 @@ pub struct Settings {
     pub trust_proxy: bool,
     /// The proxies whose `X-Forwarded-*` headers count; where there are none, those of anybody do.
     pub trusted_proxies: Vec<IpNet>,
+    /// How much is done at a time.
+    pub limits: Limits,
 }
 
 /// What handlers work with.
@@ -76,6 +82,8 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// How the API is served.
     pub settings: Settings,
+    gate: Gate,
+    checkups: Checkups,
     contract: Contract,
     started: Timestamp,
 }
@@ -93,13 +101,18 @@ impl App {
     ) -> Result<App, String> {
         let contract = Contract::new(settings.root_url.as_ref())?;
         let started = clock.now();
-        Ok(App { service, authenticator, clock, settings, contract, started })
+        let (gate, checkups) = (Gate::new(settings.limits), Checkups::default());
+        Ok(App { service, authenticator, clock, settings, gate, checkups, contract, started })
     }
 }
 
 /// The address at the other end of a connection; the server puts it into each request's extensions.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
+
+/// In the extensions of a request: it came on a connection more than the service takes, and is the last one there.
+#[derive(Clone, Copy)]
+pub(super) struct Crowded;
 
 /// Where the API is mounted: where today's clients look for it, and where the oldest ones do.
 const MOUNTS: [&str; 2] = ["/api/pulse/v1", "/v1"];

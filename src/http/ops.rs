@@ -1,12 +1,13 @@
 //! Handlers for those who watch the service: `ping` and the Dockerflow endpoints.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
+use futures::future::{BoxFuture, WeakShared};
 use serde_json::{Value, json};
 
 use super::routes::{Answer, Query};
@@ -29,7 +30,7 @@ pub(super) fn version(_: Arc<App>, _: Query) -> Answer {
 }
 
 pub(super) fn heartbeat(app: Arc<App>, _: Query) -> Answer {
-    async move { Ok(check(&app).await) }.boxed()
+    async move { Ok(check(app).await) }.boxed()
 }
 
 /// The same at the root, for any method and anything below, as Dockerflow asks for; and `robots.txt`.
@@ -37,7 +38,7 @@ pub(super) async fn at_root(State(app): State<Arc<App>>, request: Request) -> Re
     match request.uri().path().split('/').nth(1) {
         Some("__version__") => json_response(StatusCode::OK, &version_object()),
         Some("__heartbeat__") => {
-            let (status, body) = check(&app).await;
+            let (status, body) = check(app).await;
             json_response(status, &body)
         }
         Some("__lbheartbeat__") => json_response(StatusCode::OK, &json!({})),
@@ -55,8 +56,29 @@ fn version_object() -> Value {
     })
 }
 
+/// The check that is being made, if one is.
+#[derive(Default)]
+pub(super) struct Checkups(Mutex<Option<WeakShared<BoxFuture<'static, (StatusCode, Value)>>>>);
+
+/// Whoever asks while a check is being made gets its result: many who ask cost no more than one.
+async fn check(app: Arc<App>) -> (StatusCode, Value) {
+    let checkup = {
+        let mut current = app.checkups.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match current.as_ref().and_then(WeakShared::upgrade).filter(|checkup| checkup.peek().is_none()) {
+            Some(checkup) => checkup,
+            None => {
+                let app = app.clone();
+                let checkup = async move { examine(&app).await }.boxed().shared();
+                *current = checkup.downgrade();
+                checkup
+            }
+        }
+    };
+    checkup.await
+}
+
 /// `{}` if the store and the broker answer in time; else which one fails, with 502.
-async fn check(app: &App) -> (StatusCode, Value) {
+async fn examine(app: &App) -> (StatusCode, Value) {
     let mut failing = Vec::new();
     for (part, health) in app.service.health(PATIENCE).await {
         if let Err(error) = health {

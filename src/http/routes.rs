@@ -86,6 +86,11 @@ impl Entry {
         segments.filter_map(|segment| segment.strip_prefix('<')?.strip_suffix('>')).collect()
     }
 
+    /// Whether it only tells how the service is, which it must be able to do whatever else is asked of it.
+    pub fn is_monitoring(&self) -> bool {
+        self.category == "Monitoring"
+    }
+
     /// This entry in the API reference.
     pub fn reference(&self) -> Value {
         let mut entry = json!({

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use tokio::net::TcpListener;
 use url::Url;
 
 use super::heartbeat::Heartbeat;
 use super::stop::{Stop, stopped};
 use super::{Process, parts};
 use crate::http::connection::Patience;
+use crate::http::limits::Limits;
 use crate::http::server::{self, Connections};
 use crate::http::{self, App};
 
@@ -30,18 +30,27 @@ impl Process {
             force_ssl: server.force_ssl,
             trust_proxy: server.trust_proxy,
             trusted_proxies: server.trusted_proxies.clone(),
+            limits: Limits {
+                requests: server.max_requests,
+                client_rate: server.client_rate,
+                bodies: server.body_memory,
+            },
         };
         let authenticator = parts::authenticator(&self.config, self.clock.clone())?.remembering_in(self.store.clone());
         let app =
             App::new(self.service.clone(), authenticator, self.clock.clone(), settings).map_err(anyhow::Error::msg)?;
         let address = SocketAddr::new(server.address, server.port);
-        let listener = TcpListener::bind(address).await.with_context(|| format!("can't listen at {address}"))?;
+        let listener = server::listen(address).with_context(|| format!("can't listen at {address}"))?;
         let address = listener.local_addr()?;
         // Where the port was left to the system, this line is how people and scripts learn it.
         tracing::info!("listening at http://{address}");
         let patience =
             Patience { idle: server.keep_alive_timeout, head: server.header_timeout, reply: server.body_timeout };
-        let connections = Connections { patience, drain: server.drain_timeout };
+        let (most, warning) = server::room_for(server.max_connections);
+        if let Some(warning) = warning {
+            tracing::warn!("{warning}");
+        }
+        let connections = Connections { patience, drain: server.drain_timeout, most };
         let router = http::router(Arc::new(app));
         let (service, heartbeat) = (self.service.clone(), Heartbeat::new(self.service.clone(), address)?);
         Ok(async move {

@@ -60,6 +60,7 @@ impl Service {
     }
 
     async fn claim_in_store(&self, asked: &ClaimRequest) -> Result<Claimed, ServiceError> {
+        let _turn = self.turns.wait(&asked.name).await;
         for _ in 0..ATTEMPTS {
             let now = self.clock.now();
             let deadline = self.deadline(now, "a claim");

@@ -9,6 +9,7 @@
 //! * `remove`: delete queues, and what is left of a namespace that is gone.
 //! * `deliver`: send what has to be told.
 //! * `outcome`: what became of a run.
+//! * `turns`: claims of one namespace wait for each other.
 
 mod claim;
 mod deliver;
@@ -19,6 +20,7 @@ mod outcome;
 mod remove;
 mod rotate;
 mod settle;
+mod turns;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -34,7 +36,8 @@ use crate::domain::name::{Name, Names};
 use crate::domain::rotation::Credentials;
 use crate::store::{Store, StoreError, Summary};
 
-use memory::Memory;
+use self::memory::Memory;
+use self::turns::Turns;
 
 pub use claim::Claimed;
 pub use outcome::{Outcome, Step};
@@ -146,13 +149,14 @@ pub struct Service {
     memory: Memory,
     /// When it was last logged that our clock is wrong.
     clock_reported: Mutex<Option<Instant>>,
+    turns: Turns,
 }
 
 impl Service {
     /// A service on these parts.
     pub fn new(store: Arc<dyn Store>, broker: Arc<dyn Broker>, clock: Arc<dyn Clock>, policy: Policy) -> Service {
-        let memory = Memory::default();
-        Service { store, broker, clock, policy, memory, clock_reported: Mutex::default() }
+        let (memory, turns) = (Memory::default(), Turns::default());
+        Service { store, broker, clock, policy, memory, turns, clock_reported: Mutex::default() }
     }
 
     /// How this deployment wants it done.

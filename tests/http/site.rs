@@ -20,6 +20,7 @@ use taskcluster_pulse::domain::namespace::{Namespace, Version};
 use taskcluster_pulse::domain::notice::Notice;
 use taskcluster_pulse::hawk::Signer;
 use taskcluster_pulse::http::connection::Patience;
+use taskcluster_pulse::http::limits::Limits;
 use taskcluster_pulse::http::server::{Connections, serve};
 use taskcluster_pulse::http::{App, Settings, router};
 use taskcluster_pulse::store::{Change, Digest, Select, Sighting, Store, StoreError, Summary, Write};
@@ -101,8 +102,13 @@ impl Site {
                 force_ssl: false,
                 trust_proxy: false,
                 trusted_proxies: Vec::new(),
+                limits: Limits::default(),
             },
-            connections: Connections { patience: Patience { idle: SOON, head: SOON, reply: SOON }, drain: SOON },
+            connections: Connections {
+                patience: Patience { idle: SOON, head: SOON, reply: SOON },
+                drain: SOON,
+                most: 1000,
+            },
             clock: None,
             client: None,
         };

@@ -56,6 +56,7 @@ impl Api {
             force_ssl: false,
             trust_proxy: false,
             trusted_proxies: Vec::new(),
+            limits: taskcluster_pulse::http::limits::Limits::default(),
         };
         let authenticator = Authenticator::new(LocalDirectory::new(vec![client], Roles::default()));
         let app = App::new(Arc::new(world.service()), authenticator, world.clock.clone(), settings).unwrap();
@@ -95,7 +96,7 @@ impl Api {
         let listener = socket(self.address).listen(64).unwrap();
         let minute = Duration::from_secs(60);
         let patience = Patience { idle: minute, head: minute, reply: minute };
-        let connections = Connections { patience, drain: Duration::from_secs(1) };
+        let connections = Connections { patience, drain: Duration::from_secs(1), most: 1000 };
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async { _ = stopped.await };
         let task = tokio::spawn(server::serve(listener, self.router.clone(), connections, stopped));
