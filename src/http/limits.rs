@@ -358,7 +358,7 @@ mod tests {
         for _ in 0..FAILURES * 11 {
             gate.failed(v6);
         }
-        let mut held = vec![gate.enter(v6).unwrap(), gate.enter(neighbour).unwrap()];
+        let mut held = [gate.enter(v6).unwrap(), gate.enter(neighbour).unwrap()];
         assert_eq!(gate.enter(v6).map(|_| ()).unwrap_err(), suspicious());
         assert!(gate.enter(HERE).is_ok());
         gate.admit(&mut held[0], Some("good"), v6).unwrap();

@@ -56,9 +56,12 @@ fn version_object() -> Value {
     })
 }
 
+/// A check that several may wait for.
+type Checkup = WeakShared<BoxFuture<'static, (StatusCode, Value)>>;
+
 /// The check that is being made, if one is.
 #[derive(Default)]
-pub(super) struct Checkups(Mutex<Option<WeakShared<BoxFuture<'static, (StatusCode, Value)>>>>);
+pub(super) struct Checkups(Mutex<Option<Checkup>>);
 
 /// Whoever asks while a check is being made gets its result: many who ask cost no more than one.
 async fn check(app: Arc<App>) -> (StatusCode, Value) {
