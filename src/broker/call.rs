@@ -1,5 +1,6 @@
 //! One call of the management API: its address, its one repetition, and what the status of the answer means.
 
+use std::cmp::Reverse;
 use std::error::Error as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,8 +10,9 @@ use base64::engine::general_purpose::STANDARD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Response, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::BrokerError;
 use super::management::{Account, BadManagement, ManagementConfig};
@@ -24,6 +26,9 @@ const POOL_IDLE: Duration = Duration::from_secs(4);
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(1);
+
+/// Stands before what an account sends to log in.
+const BASIC: &str = "Basic ";
 
 /// How much of a complaint is read, and how much of it is told, in bytes.
 const COMPLAINT: usize = 4096;
@@ -234,17 +239,25 @@ impl Caller {
     /// Says of a call what became of it, without what is secret, and not at length.
     pub(super) fn told(&self, call: &Call<'_>, what: &str) -> String {
         let mut what = what.to_owned();
-        let accounts = self.accounts.iter().flat_map(|of| [of.password.expose(), of.username.as_str()]);
-        for secret in accounts.chain([call.secret]) {
-            if !secret.is_empty() {
-                what = what.replace(secret, "[hidden]");
-            }
+        for secret in self.secrets(call) {
+            what = what.replace(secret.as_str(), "[hidden]");
         }
         if what.len() > TOLD {
             what.truncate(what.floor_char_boundary(TOLD));
             what.push_str("...");
         }
         format!("{}: {}", call.shown(), one_line(&what))
+    }
+
+    /// What no error may show, in each form in which the broker may repeat it: as it is, as it stands in JSON, and of an
+    /// account also as it was sent. One that is a part of another comes after it.
+    fn secrets(&self, call: &Call<'_>) -> Vec<Zeroizing<String>> {
+        let sent = self.logins.iter().filter_map(|login| login.to_str().ok()?.strip_prefix(BASIC));
+        let accounts = self.accounts.iter().flat_map(|of| [of.password.expose(), of.username.as_str()]);
+        let plain = sent.chain(accounts).chain([call.secret]).filter(|secret| !secret.is_empty());
+        let mut forms: Vec<_> = plain.flat_map(|secret| [Zeroizing::new(secret.to_owned()), in_json(secret)]).collect();
+        forms.sort_by_key(|form| Reverse(form.len()));
+        forms
     }
 
     /// Why there is no answer.
@@ -263,10 +276,16 @@ fn login(Account { username, password }: &Account) -> Result<HeaderValue, BadMan
     if username.contains(':') {
         return Err(BadManagement::Username);
     }
-    let basic = format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.expose())));
+    let basic = format!("{BASIC}{}", STANDARD.encode(format!("{username}:{}", password.expose())));
     let mut basic = HeaderValue::try_from(basic).map_err(|_| BadManagement::Username)?;
     basic.set_sensitive(true);
     Ok(basic)
+}
+
+/// `text` as it stands between the quotes of a JSON string.
+fn in_json(text: &str) -> Zeroizing<String> {
+    let quoted = Zeroizing::new(json!(text).to_string());
+    Zeroizing::new(quoted[1..quoted.len() - 1].to_owned())
 }
 
 /// The address of the API below `base`, whether or not `base` ends with a slash, or with `/api` as the 2018 service
@@ -315,15 +334,19 @@ mod tests {
     use super::*;
     use crate::secret::Password;
 
-    fn caller(base: &str) -> Result<Caller, BadManagement> {
-        Caller::new(&ManagementConfig {
+    fn config(base: &str) -> ManagementConfig {
+        ManagementConfig {
             base_url: base.parse().unwrap(),
             account: Account { username: "boss".into(), password: Password::from_stored("swordfish".into()) },
             fallback: None,
             vhost: "/".into(),
             timeout: CONNECT,
             listing_timeout: CONNECT,
-        })
+        }
+    }
+
+    fn caller(base: &str) -> Result<Caller, BadManagement> {
+        Caller::new(&config(base))
     }
 
     #[test]
@@ -398,5 +421,16 @@ mod tests {
             "PUT users/x: no [hidden] for [hidden] ([hidden])"
         );
         assert!(caller.told(&call, &"é".repeat(5000)).len() < 400);
+    }
+
+    #[test]
+    fn a_login_that_is_repeated_is_hidden_in_every_form() {
+        let mut config = config("http://h");
+        config.account.password = Password::from_stored("sword\"fish".into());
+        config.fallback = Some(Account { username: "b".into(), password: Password::from_stored("boss-2".into()) });
+        let (caller, call) = (Caller::new(&config).ok().unwrap(), Call::new(Method::GET, &["users"]));
+        let said = json!(["sword\"fish", "boss-2", STANDARD.encode("boss:sword\"fish"), STANDARD.encode("b:boss-2")]);
+        let hidden = r#"["[hidden]","[hidden]","[hidden]","[hidden]"]"#;
+        assert_eq!(caller.told(&call, &said.to_string()), format!("GET users: {hidden}"));
     }
 }
