@@ -61,6 +61,10 @@ fn sqlite(path: &str) -> Result<DatabaseUrl, StoreError> {
 }
 
 fn postgres(url: &str) -> Result<Server, StoreError> {
+    // The rest of a password with an @ in it would be taken for the host or a parameter, which errors show.
+    if url.matches('@').count() > 1 {
+        return Err(wrong("it has more than one @; write %40 for each but the one before the host"));
+    }
     let (rest, mode) = take_encryption(url)?;
     let mut config = rest.parse::<Config>().map_err(|error| {
         let why = error.source().map(ToString::to_string).unwrap_or_default();
@@ -147,6 +151,8 @@ mod tests {
             ("postgres://u:hunter2@h:port/d", "must look like"),
             ("postgres://u:hunter2@h/d?sslrootcert=hunter2", "sslrootcert"),
             ("postgres:///d", "names no host"),
+            ("postgres://u:p@hunter2@h/d", "write %40"),
+            ("postgres://u:p@?hunter2=1@h/d", "write %40"),
             ("sqlite:", "the path of a file"),
             ("sqlite::memory:", "the path of a file"),
             ("sqlite://pulse.sqlite", "the path of a file"),
