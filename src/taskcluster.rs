@@ -27,6 +27,8 @@ const LONGEST_BODY: usize = 10 * 1024 * 1024;
 const LONGEST_MESSAGE: usize = 1000;
 /// What stands between an error's message and the details of the request that Taskcluster appends to it.
 const MESSAGE_END: &str = "\n\n---\n\n";
+/// What is shorter is no MAC, certificate or bewit, and could be a part of any word.
+const SHORTEST_SECRET: usize = 16;
 const JSON: &str = "application/json";
 /// Carries the id of the story that a call is a part of.
 const TRACE_ID: &str = "x-taskcluster-trace-id";
@@ -252,10 +254,11 @@ impl Taskcluster {
         url: &Url,
         body: Option<&str>,
     ) -> Result<Reply, (TaskclusterError, Option<Duration>)> {
+        let mut authorization = String::new();
         if let Some(identity) = &self.identity {
             let payload = body.map(|body| (JSON, body.as_bytes()));
-            request =
-                request.header(AUTHORIZATION, identity.sign().header(method.as_str(), url, payload, self.clock.now()));
+            authorization = identity.sign().header(method.as_str(), url, payload, self.clock.now());
+            request = request.header(AUTHORIZATION, &authorization);
         }
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, JSON).body(body.to_owned());
@@ -268,8 +271,9 @@ impl Taskcluster {
         let garbled = |why: String| (TaskclusterError::Garbled { service: service.to_owned(), why }, None);
         let bytes = read(response).await.map_err(unreachable)?;
         if !status.is_success() {
-            let bytes = bytes.unwrap_or_default();
-            return Err((refused(service, status, &bytes), retry_after(&headers)));
+            let secrets: Vec<_> = [&authorization, body.unwrap_or_default()].into_iter().flat_map(replayable).collect();
+            let error = refused(service, status, &bytes.unwrap_or_default(), &secrets);
+            return Err((error, retry_after(&headers)));
         }
         let bytes = bytes.ok_or_else(|| garbled(format!("it is longer than {LONGEST_BODY} bytes")))?;
         let body = match is_json(&headers) && !bytes.is_empty() {
@@ -342,16 +346,28 @@ async fn read(mut response: Response) -> Result<Option<Vec<u8>>, reqwest::Error>
     Ok(Some(body))
 }
 
-/// The error that an unsuccessful answer stands for. Between us and the service may be others who answer in HTML.
-fn refused(service: &str, status: StatusCode, body: &[u8]) -> TaskclusterError {
+/// What of the text of a request would let somebody send it again: MACs, certificates and bewits, also where they stand in
+/// JSON, as a caller's do in a question to the auth service.
+fn replayable(sent: &str) -> impl Iterator<Item = &str> {
+    let values = move |name: &'static str| sent.match_indices(name).map(move |(at, _)| &sent[at + name.len()..]);
+    let found = ["mac=", "ext=", "bewit="].into_iter().flat_map(values);
+    let values = found.filter_map(|text| text.trim_start_matches(['\\', '"']).split(['\\', '"', '&']).next());
+    values.filter(|value| value.len() >= SHORTEST_SECRET)
+}
+
+/// The error that an unsuccessful answer stands for, without those of `secrets` that it repeats. Between us and the service
+/// may be others who answer in HTML.
+fn refused(service: &str, status: StatusCode, body: &[u8], secrets: &[&str]) -> TaskclusterError {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let text = |key: &str| body.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let message = text("message").unwrap_or_else(|| status.canonical_reason().unwrap_or("an unknown status"));
+    let hide = |text: &str| secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "[hidden]"));
+    let text = |key: &str| body.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(hide);
+    let reason = || status.canonical_reason().unwrap_or("an unknown status").to_owned();
+    let message = text("message").unwrap_or_else(reason);
     let message = message.split(MESSAGE_END).next().unwrap_or_default();
     TaskclusterError::Refused {
         service: service.to_owned(),
         status: status.as_u16(),
-        code: text("code").unwrap_or("UnknownError").to_owned(),
+        code: text("code").unwrap_or_else(|| "UnknownError".to_owned()),
         message: message.chars().take(LONGEST_MESSAGE).collect(),
     }
 }
@@ -453,9 +469,24 @@ mod tests {
     #[test]
     fn an_error_keeps_the_code_and_the_message_that_taskcluster_gave() {
         let body = json!({"code": "InputError", "message": "No.\n\n---\n\n* method:     x", "requestInfo": {}});
-        let error = refused("notify", StatusCode::BAD_REQUEST, body.to_string().as_bytes());
+        let error = refused("notify", StatusCode::BAD_REQUEST, body.to_string().as_bytes(), &[]);
         assert_eq!(error.to_string(), "the notify service answered 400 InputError: No.");
-        let error = refused("notify", StatusCode::BAD_GATEWAY, b"<html>");
+        let error = refused("notify", StatusCode::BAD_GATEWAY, b"<html>", &[]);
         assert_eq!(error.to_string(), "the notify service answered 502 UnknownError: Bad Gateway");
+    }
+
+    #[test]
+    fn what_a_service_repeats_of_a_request_can_not_be_sent_again() {
+        let (mac, ext, bewit) = ("m".repeat(43) + "=", "e".repeat(40), "b".repeat(60));
+        let header = format!("Hawk id=\"me\", ts=\"1\", nonce=\"n\", mac=\"{mac}\", ext=\"{ext}\"");
+        let question = json!({"resource": format!("/a?bewit={bewit}&next=b"), "authorization": header}).to_string();
+        for (sent, expected) in [(&header, vec![&mac, &ext]), (&question, vec![&mac, &ext, &bewit])] {
+            let found: Vec<_> = replayable(sent).collect();
+            assert_eq!(found, expected);
+            let body = json!({"code": format!("Odd{mac}"), "message": format!("what is {sent:?}?")}).to_string();
+            let error = refused("auth", StatusCode::INTERNAL_SERVER_ERROR, body.as_bytes(), &found).to_string();
+            assert!(error.contains("Odd[hidden]") && error.contains("nonce"), "{error}");
+            assert!([&mac, &ext, &bewit].iter().all(|secret| !error.contains(*secret)), "{error}");
+        }
     }
 }
