@@ -1,5 +1,7 @@
 //! The program as its users run it: real processes on the real RabbitMQ and on either store.
 
+#[path = "process/canary.rs"]
+mod canary;
 #[path = "process/chaos.rs"]
 mod chaos;
 #[path = "process/claiming.rs"]

@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use reqwest::Method;
 use serde_json::{Value, json};
 use taskcluster_pulse::clock::{SystemClock, Timestamp};
@@ -54,7 +54,15 @@ pub struct Deployment {
     /// Clients of the services that were called, since it takes a while to make one.
     clients: Mutex<BTreeMap<Url, Arc<Taskcluster>>>,
     secrets: Mutex<Vec<String>>,
-    written: Arc<Mutex<Vec<String>>>,
+    written: Arc<Mutex<Vec<Written>>>,
+}
+
+/// Something that was written, to be searched for secrets.
+#[derive(Default)]
+pub struct Written {
+    /// What wrote it.
+    by: String,
+    text: String,
 }
 
 /// What a claim was answered.
@@ -134,7 +142,13 @@ impl Deployment {
 
     /// Has one more text that no process may write.
     pub fn add_secret(&self, secret: &str) {
+        assert!(secret.len() > 5, "{secret:?} would be found by chance");
         self.secrets.lock().unwrap().push(secret.to_owned());
+    }
+
+    /// Has a text that somebody got to see, which is no process's output, searched for secrets too.
+    pub fn shown(&self, by: &str, text: impl Into<String>) {
+        self.written.lock().unwrap().push(Written { by: by.to_owned(), text: text.into() });
     }
 
     /// Starts a process with these arguments.
@@ -193,11 +207,29 @@ impl Drop for Deployment {
             return;
         }
         let secrets = self.secrets.lock().unwrap();
-        for text in self.written.lock().unwrap().iter() {
-            let shown = text.lines().find(|line| secrets.iter().any(|secret| line.contains(secret)));
-            assert!(shown.is_none(), "a process wrote a secret: {shown:?}");
+        for Written { by, text } in self.written.lock().unwrap().iter() {
+            let shown = leak(&secrets, text);
+            assert!(shown.is_none(), "a process wrote a secret: `{by}`: {shown:?}");
         }
     }
+}
+
+/// The first line of `text` that shows one of `secrets`: as it is, as it stands in JSON (twice over, as where an error is
+/// quoted), in a URL, or in base64.
+pub fn leak<'a>(secrets: &[String], text: &'a str) -> Option<&'a str> {
+    let forms: Vec<String> = secrets.iter().flat_map(|secret| forms(secret)).collect();
+    text.lines().find(|line| forms.iter().any(|form| line.contains(form)))
+}
+
+fn forms(secret: &str) -> [String; 5] {
+    let quoted = |text: &str| {
+        let json = json!(text).to_string();
+        json[1..json.len() - 1].to_owned()
+    };
+    let in_url = percent_encoding::utf8_percent_encode(secret, percent_encoding::NON_ALPHANUMERIC).to_string();
+    // The last characters depend on what follows.
+    let base64 = STANDARD_NO_PAD.encode(&secret.as_bytes()[..secret.len() / 3 * 3]);
+    [secret.to_owned(), quoted(secret), quoted(&quoted(secret)), in_url, base64]
 }
 
 fn client(url: &Url) -> Taskcluster {
@@ -215,7 +247,7 @@ fn with_password(url: &str) -> String {
 }
 
 /// The password in a connection string.
-fn password(connection_string: &str) -> String {
+pub fn password(connection_string: &str) -> String {
     let url = Url::parse(connection_string).expect("a connection string is a URL");
     url.password().expect("a connection string has a password").to_owned()
 }
@@ -235,7 +267,7 @@ pub struct Program {
     child: Child,
     output: watch::Receiver<Output>,
     readers: Vec<JoinHandle<()>>,
-    written: Arc<Mutex<Vec<String>>>,
+    written: Arc<Mutex<Vec<Written>>>,
 }
 
 /// What is left of a process.
@@ -256,7 +288,7 @@ impl Program {
         folder: &Path,
         variables: &BTreeMap<String, String>,
         stdout: Stdio,
-        written: Arc<Mutex<Vec<String>>>,
+        written: Arc<Mutex<Vec<Written>>>,
     ) -> Program {
         let mut command = Command::new(env!("CARGO_BIN_EXE_taskcluster-pulse"));
         command.args(arguments).current_dir(folder).env_clear().envs(variables);
@@ -304,6 +336,11 @@ impl Program {
         format!("---- its output\n{}---- its errors\n{}----", output.stdout, output.stderr)
     }
 
+    /// What everybody on the machine can see of it: its arguments.
+    pub fn command_line(&self) -> String {
+        std::fs::read_to_string(format!("/proc/{}/cmdline", self.child.id())).unwrap()
+    }
+
     /// Sends a signal: `TERM`, say.
     pub fn signal(&self, signal: &str) {
         let kill = format!("kill -{signal} {}", self.child.id());
@@ -344,11 +381,12 @@ impl Drop for Program {
         self.read_to_the_end();
         let output = self.output.borrow();
         let mut written = self.written.lock().unwrap();
+        let mut push = |text: &str| written.push(Written { by: self.name.clone(), text: text.to_owned() });
         // What `claim` prints is a secret, and meant to be.
         if !self.name.starts_with("claim ") {
-            written.push(output.stdout.clone());
+            push(&output.stdout);
         }
-        written.push(output.stderr.clone());
+        push(&output.stderr);
     }
 }
 
