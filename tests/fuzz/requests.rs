@@ -173,13 +173,17 @@ fn request(seed: u64, random: &mut Random, target: &Target) -> Request {
     let url = target.url.join(&path).unwrap();
     let signer = Signer { id, key: KEY, ext: None };
     let authorization = signer.header("POST", &url, covered.then_some(("application/json", &body[..])), now);
+    let until =
+        serde_json::from_slice::<Value>(&body).ok().and_then(|body| Timestamp::parse(body["expires"].as_str()?));
+    if random.once_in(6) {
+        // Somebody on the way puts another body in its place.
+        body = json!({"expires": now.plus(Duration::from_secs(7200)).to_string()}).to_string().into_bytes();
+    }
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\nAuthorization: {authorization}\r\n\r\n",
         body.len()
     );
-    let until =
-        serde_json::from_slice::<Value>(&body).ok().and_then(|body| Timestamp::parse(body["expires"].as_str()?));
     let claims = until.filter(|_| covered && id == "all").map(|until| (name, until));
     Request { bytes: [head.as_bytes(), &body].concat(), claims }
 }

@@ -116,6 +116,9 @@ async fn a_row_comes_back_as_it_was_and_one_that_was_changed_gives_no_other_pass
         let changed = changed(&mut random, value);
         // A column may refuse what is of another type.
         let _ = raw.execute(&format!("UPDATE namespace SET {column} = ?1"), [changed]);
+        if random.once_in(8) {
+            raw.execute("UPDATE namespace SET pending_password = active_password", []).unwrap();
+        }
         let all = store.namespaces(Select::All).await;
         match store.namespace(&written.name).await {
             Ok(Some(read)) => assert!(same_passwords(&read.rotation, &written.rotation), "{column}: {read:?}"),
