@@ -223,9 +223,14 @@ async fn not_found() -> Response {
     json_response(StatusCode::NOT_FOUND, &json!({"error": "Not found"}))
 }
 
+/// The longest error that is indented, in bytes without it. An error repeats what was sent, which may be nested so deep that
+/// its indentation is a hundred times as long.
+const LONGEST_INDENTED: usize = 16 * 1024;
+
 /// A JSON response as Taskcluster writes it: two blanks of indentation, and a weak `ETag`.
 fn json_response(status: StatusCode, body: &Value) -> Response {
-    let text = format!("{body:#}");
+    let plain = if status.is_success() { String::new() } else { body.to_string() };
+    let text = if plain.len() > LONGEST_INDENTED { plain } else { format!("{body:#}") };
     let headers =
         [(header::CONTENT_TYPE, "application/json; charset=utf-8".to_owned()), (header::ETAG, around::etag(&text))];
     (status, headers, text).into_response()
