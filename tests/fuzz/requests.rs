@@ -12,6 +12,7 @@ use taskcluster_pulse::auth::roles::Roles;
 use taskcluster_pulse::clock::{Clock as _, Timestamp};
 use taskcluster_pulse::hawk::Signer;
 use taskcluster_pulse::http::connection::Patience;
+use taskcluster_pulse::http::limits::Limits;
 use taskcluster_pulse::http::server::{Connections, serve};
 use taskcluster_pulse::http::{App, Settings, router};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -108,12 +109,14 @@ impl Target {
             request_timeout: LONGEST,
             force_ssl: false,
             trust_proxy: false,
+            trusted_proxies: Vec::new(),
+            limits: Limits { client_rate: u32::MAX, ..Limits::default() },
         };
         let app = App::new(Arc::new(world.service()), authenticator, world.clock.clone(), settings).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let patience = Patience { idle: PATIENCE, head: PATIENCE, reply: LONGEST };
-        let connections = Connections { patience, drain: PATIENCE };
+        let connections = Connections { patience, drain: PATIENCE, most: 1000 };
         tokio::spawn(serve(listener, router(Arc::new(app)), connections, std::future::pending()));
         Target { world, url }
     }
