@@ -23,6 +23,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long one process has a tombstone to itself while it cleans up. It begins no removal in the second half of that.
 const CLEANING_LEASE: Duration = Duration::from_secs(120);
 
+/// How long after a queue was looked at it may be deleted for its size.
+const FRESH: Duration = Duration::from_secs(15);
+
 impl Service {
     /// Forgets a queue that is really gone, and tells of it if we were deleting it.
     pub(super) async fn look_for(
@@ -49,9 +52,12 @@ impl Service {
         delete_threshold: u64,
     ) -> Result<bool, ServiceError> {
         let stored = Alert { version: alert.version.next(), ..alert.clone() };
+        let deadline = Deadline::after(FRESH, self.clock.now(), "a queue's deletion");
         let removed = match self.broker.queue(&alert.queue).await? {
             Some(queue) if queue.messages.is_none_or(|messages| messages <= delete_threshold) => return Ok(false),
-            Some(_) => self.remove_queue(&alert.queue, "the queue has too many messages and is deleted").await,
+            Some(_) => {
+                self.remove_queue(&alert.queue, "the queue has too many messages and is deleted", deadline).await
+            }
             None if tried => Ok(()),
             // Somebody else deleted it; if that was a sweep, it has told.
             None => {
@@ -60,8 +66,8 @@ impl Service {
             }
         };
         if let Err(error) = removed {
-            // Told at the first attempt only; the log has the others.
-            if !tried {
+            // Told at the first attempt only; the log has the others. A stand-still of ours is no trouble of the queue.
+            if !tried && !matches!(error, ServiceError::TooSlow(_)) {
                 let (queue, messages, at) = (alert.queue.clone(), alert.messages, self.clock.now());
                 let event = Event::QueueDeletionFailed { queue, messages, why: error.to_string(), at };
                 let told = notice(owner, &event, at).into_iter().collect();
@@ -92,8 +98,9 @@ impl Service {
     }
 
     /// Removes a queue. An exclusive one can't be deleted through the API: the connection that owns it is closed, with which
-    /// it goes.
-    async fn remove_queue(&self, queue: &str, reason: &str) -> Result<(), ServiceError> {
+    /// it goes. Nothing is done after the deadline: whoever stood still may have seen another queue than there is now.
+    async fn remove_queue(&self, queue: &str, reason: &str, deadline: Deadline) -> Result<(), ServiceError> {
+        deadline.check(self.clock.now())?;
         let refused = match self.broker.delete_queue(queue).await {
             Err(refused @ BrokerError::Refused(_)) => refused,
             done => return Ok(done?),
@@ -104,6 +111,7 @@ impl Service {
             Some(_) => {}
         }
         if let Some(connection) = self.broker.queue_owner(queue).await? {
+            deadline.check(self.clock.now())?;
             self.broker.close_connection(&connection, reason).await?;
         }
         for _ in 0..LOOKS {
@@ -143,7 +151,7 @@ impl Service {
             async move { Ok(self.broker.close_connection(connection, reason).await?) }.boxed()
         });
         failures.extend(gone.await);
-        let gone = each(queues, deadline, &*self.clock, |queue| self.remove_queue(queue, reason).boxed());
+        let gone = each(queues, deadline, &*self.clock, |queue| self.remove_queue(queue, reason, deadline).boxed());
         failures.extend(gone.await);
         let gone = each(exchanges, deadline, &*self.clock, |exchange| {
             async move { Ok(self.broker.delete_exchange(exchange).await?) }.boxed()
