@@ -49,6 +49,14 @@ pub fn plan_expiry(seen: &Snapshot, now: Timestamp, policy: &ExpiryPolicy) -> Pl
     })
 }
 
+/// Forgets no namespace of which a second look at the broker shows something: a list may have been too short.
+pub fn look_again(plan: &mut Plan, inventory: &Inventory, names: &Names) {
+    let remains = remains(inventory, names, |_| true);
+    let is_left =
+        |action: &Action| matches!(action, Action::ForgetNamespace(found) if remains.contains_key(&found.name));
+    plan.actions.retain(|step| !is_left(&step.action));
+}
+
 fn plan_live(
     plan: &mut Plan,
     namespace: &Namespace,

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::outcome::{Outcome, Step};
 use super::{Deadline, IN_FLIGHT, Service, ServiceError};
 use crate::clock::Timestamp;
-use crate::domain::expiry::{ExpiryPolicy, plan_expiry};
+use crate::domain::expiry::{ExpiryPolicy, look_again, plan_expiry};
 use crate::domain::inventory::Inventory;
 use crate::domain::name::{Name, Slot};
 use crate::domain::namespace::Namespace;
@@ -93,7 +93,10 @@ impl Service {
             let inventory = self.inventory().await?;
             let namespaces = self.store.namespaces(Select::All).await?;
             let seen = Snapshot { inventory, namespaces, alerts: Vec::new() };
-            let plan = plan_expiry(&seen, now, &policy);
+            let mut plan = plan_expiry(&seen, now, &policy);
+            if plan.actions.iter().any(|step| matches!(step.action, Action::ForgetNamespace(_))) {
+                look_again(&mut plan, &self.inventory().await?, &policy.names);
+            }
             // What one round removes is taken from what the whole run may.
             policy.brakes.most = policy.brakes.allowed(plan.seen).saturating_sub(plan.removals());
             outcome.note(&plan);
