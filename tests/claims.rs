@@ -3,13 +3,15 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use support::fake_broker::{Failure, Fault};
 use support::world::{BrokerKind, HOUR, StoreKind, World};
-use taskcluster_pulse::broker::management::ManagementConfig;
+use taskcluster_pulse::broker::BrokerError;
+use taskcluster_pulse::broker::management::{DEFAULT_TIMEOUT, ManagementConfig};
 use taskcluster_pulse::clock::Clock;
+use taskcluster_pulse::domain::claim::ClaimRequest;
 use taskcluster_pulse::domain::name::Slot;
 use taskcluster_pulse::service::ServiceError;
 
@@ -159,6 +161,39 @@ async fn a_first_claim_that_fails_half_way_is_finished_by_the_next() {
             }
         }
     }
+}
+
+/// More at once would make each of them too late, and what they did in vain would be done again by those that follow.
+#[tokio::test]
+async fn however_many_first_claims_come_at_once_the_broker_has_few_of_them_to_do_at_a_time() {
+    let world = World::new(StoreKind::Sqlite, BrokerKind::Fake).await;
+    world.fake().fault(Fault::new(Failure::Slow(Duration::from_millis(20))));
+    let service = world.service();
+    let claims = (0..100).map(|number| {
+        let asked = ClaimRequest { name: world.name(&format!("taskcluster-{number}")), expires: None, contact: None };
+        let service = &service;
+        async move { service.claim(&asked).await.unwrap() }
+    });
+    for claimed in join_all(claims).await {
+        assert!(world.logs_in(&claimed.connection_string).await);
+    }
+    // Two users each.
+    let busiest = world.fake().busiest();
+    assert!((2..=16).contains(&busiest), "{busiest} requests at a time");
+}
+
+#[tokio::test]
+async fn a_first_claim_waits_for_a_broker_that_hangs_no_longer_than_configured() {
+    let mut world = World::new(StoreKind::Sqlite, BrokerKind::Fake).await;
+    world.policy.first_claim_timeout = Duration::from_millis(200);
+    world.fake().fault(Fault::new(Failure::Hang));
+    let began = Instant::now();
+    let claimed = world.claim("taskcluster-a").await;
+    assert!(matches!(claimed, Err(ServiceError::Broker(BrokerError::Unavailable(_)))), "{claimed:?}");
+    assert!(began.elapsed() < DEFAULT_TIMEOUT, "it took {:?}", began.elapsed());
+    world.fake().heal();
+    let claimed = world.claim("taskcluster-a").await.unwrap();
+    assert!(world.logs_in(&claimed.connection_string).await);
 }
 
 #[tokio::test]

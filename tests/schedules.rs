@@ -21,6 +21,9 @@ fn number(variable: &str, default: u64) -> u64 {
 
 #[test]
 fn every_promise_is_kept_under_random_schedules() {
+    // Time-outs can be made only within a runtime; none of them ends here.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let _within = runtime.enter();
     let first = number("PULSE_TEST_SEED", rand::random::<u32>().into());
     let last = first + number("PULSE_TEST_SCHEDULES", 3000);
     for seed in first..last {

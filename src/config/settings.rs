@@ -150,6 +150,9 @@ settings! {
         base_url: String = HTTP_URL, "", "baseUrl", "RABBIT_BASE_URL";
         /// How long RabbitMQ may take to answer a call.
         request_timeout: Duration = SPAN, "3 s", "requestTimeout", "RABBIT_REQUEST_TIMEOUT";
+        /// How long the first claim of a namespace waits for RabbitMQ, before its caller is told to come again. What is not
+        /// done by then is finished by the next claim, or within minutes by the rotation.
+        first_claim_timeout: Duration = SPAN, "1500 ms", "firstClaimTimeout", "RABBIT_FIRST_CLAIM_TIMEOUT";
         /// How long RabbitMQ may take to list all of its queues, users or connections.
         list_timeout: Duration = SPAN, "60 s", "listTimeout", "RABBIT_LIST_TIMEOUT";
     }

@@ -90,6 +90,7 @@ pub(super) fn policy(config: &Config) -> Policy {
         rotation_interval: app.namespace_rotation_interval,
         expiration_delay: app.namespaces_expiration_delay,
         settle_budget: settle_budget(config),
+        first_claim_timeout: config.rabbit.first_claim_timeout,
         hold: HoldPolicy {
             // A switch that begins before the silence is noticed must not overwrite what a client would have given up
             // in the meantime, so that short intervals leave less of it.

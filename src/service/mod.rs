@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -138,6 +139,8 @@ pub struct Policy {
     pub hold: HoldPolicy,
     /// How many namespaces are remembered for the time when the store fails.
     pub remembered: usize,
+    /// How long a first claim waits for the broker, its turn included.
+    pub first_claim_timeout: Duration,
 }
 
 /// The use cases, on one store and one broker. Any number of processes may run it at once.
@@ -150,13 +153,23 @@ pub struct Service {
     /// When it was last logged that our clock is wrong.
     clock_reported: Mutex<Option<Instant>>,
     turns: Turns,
+    /// The turns of first claims at the broker.
+    first_claims: Semaphore,
 }
 
 impl Service {
     /// A service on these parts.
     pub fn new(store: Arc<dyn Store>, broker: Arc<dyn Broker>, clock: Arc<dyn Clock>, policy: Policy) -> Service {
-        let (memory, turns) = (Memory::default(), Turns::default());
-        Service { store, broker, clock, policy, memory, turns, clock_reported: Mutex::default() }
+        Service {
+            store,
+            broker,
+            clock,
+            policy,
+            memory: Memory::default(),
+            turns: Turns::default(),
+            first_claims: Semaphore::new(IN_FLIGHT),
+            clock_reported: Mutex::default(),
+        }
     }
 
     /// How this deployment wants it done.

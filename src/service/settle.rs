@@ -19,6 +19,10 @@ const ATTEMPTS: usize = 20;
 impl Service {
     /// Settles what is pending where nothing is active yet; a claim of a namespace with an active password returns that
     /// one and leaves the rest to the rotation. `None` where the record is no longer the one that was read.
+    ///
+    /// A broker that hangs must not make the caller hang, so the waiting has an end. And however many first claims come at
+    /// once, no more of them are at the broker than it can do: those are soon done, where all of them at once would all be
+    /// too late. What is cut off here is finished with the same password by the next claim, or by the rotation.
     pub(super) async fn settle(
         &self,
         namespace: Namespace,
@@ -27,7 +31,14 @@ impl Service {
         if namespace.rotation.active.is_some() {
             return Ok(Some(namespace));
         }
-        self.tell_broker(&namespace, true, deadline).await?;
+        let patience = self.policy.first_claim_timeout;
+        let told = tokio::time::timeout(patience, async {
+            let _turn = self.first_claims.acquire().await;
+            self.tell_broker(&namespace, true, deadline).await
+        });
+        let late =
+            |_| BrokerError::Unavailable(format!("it did not make the users of a new namespace within {patience:?}"));
+        told.await.map_err(late)??;
         self.promote(namespace).await
     }
 

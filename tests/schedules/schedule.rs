@@ -247,6 +247,7 @@ impl Schedule {
             settle_budget,
             hold: HoldPolicy { silence: every / 4, longest: DAY, skew: every / 4 },
             remembered: 100,
+            first_claim_timeout: Duration::from_secs(20),
         };
         let service = Service::new(outside.clone(), outside.clone(), clock, policy);
         let brakes = self.brakes;

@@ -110,6 +110,7 @@ impl FakeBroker {
             state: Mutex::new(State::empty()),
             faults: Mutex::default(),
             requests: watch::Sender::default(),
+            busy: Mutex::default(),
             released: watch::Sender::default(),
             serving: Mutex::default(),
         };
@@ -139,8 +140,16 @@ struct Shared {
     state: Mutex<State>,
     faults: Mutex<Vec<Fault>>,
     requests: watch::Sender<BTreeMap<String, usize>>,
+    busy: Mutex<Busy>,
     released: watch::Sender<()>,
     serving: Mutex<Option<(watch::Sender<()>, JoinHandle<()>)>>,
+}
+
+/// How many requests are under way, and how many were at most.
+#[derive(Default)]
+struct Busy {
+    now: usize,
+    most: usize,
 }
 
 /// What a test does with a fake broker.
@@ -201,6 +210,11 @@ impl Handle {
     /// Lets all requests go on that hang at this moment.
     pub fn release(&self) {
         self.0.released.send_replace(());
+    }
+
+    /// How many requests were under way at most at any time.
+    pub fn busiest(&self) -> usize {
+        self.0.busy.lock().unwrap().most
     }
 
     /// How often `method` was asked of `path` (unescaped, without its query), answered or not.
@@ -286,6 +300,25 @@ impl Handle {
     }
 }
 
+/// A request that is under way.
+struct UnderWay<'a>(&'a Shared);
+
+impl UnderWay<'_> {
+    fn begin(shared: &Shared) -> UnderWay<'_> {
+        let mut busy = shared.busy.lock().unwrap();
+        busy.now += 1;
+        busy.most = busy.most.max(busy.now);
+        drop(busy);
+        UnderWay(shared)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.busy.lock().unwrap().now -= 1;
+    }
+}
+
 /// A socket bound to `addr`, to which another one may be bound too as long as this one doesn't listen.
 fn socket(addr: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().unwrap();
@@ -305,7 +338,10 @@ async fn serve(handle: Handle, listener: TcpListener, mut stopped: watch::Receiv
         let handle = handle.clone();
         let service = hyper::service::service_fn(move |request| {
             let handle = handle.clone();
-            async move { handle.answer(request).await.map(Reply::into_response) }
+            async move {
+                let _busy = UnderWay::begin(&handle.0);
+                handle.answer(request).await.map(Reply::into_response)
+            }
         });
         connections.spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }

@@ -130,6 +130,7 @@ impl World {
             // The clock is moved by hand, and PostgreSQL's is not.
             hold: HoldPolicy { silence: 2 * MINUTE, longest: 24 * HOUR, skew: Duration::MAX },
             remembered: 100,
+            first_claim_timeout: Duration::from_secs(20),
         };
         let url = database_url(&database);
         store::migrate(&url).await.unwrap();
