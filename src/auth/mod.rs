@@ -234,6 +234,13 @@ impl Authenticator {
         self.replays.first_seen(fingerprint, body, now).await
     }
 
+    /// Whether the auth service answers within `patience`, and if not, why; `None` where it is not asked about anybody.
+    pub async fn health(&self, patience: Duration) -> Option<Result<(), String>> {
+        let answer = tokio::time::timeout(patience, self.service.as_ref()?.ping()).await;
+        let late = |_| Err(format!("no answer within {patience:?}"));
+        Some(answer.map_or_else(late, |answer| answer.map_err(|error| error.to_string())))
+    }
+
     /// Who made this request at `now`, as a Taskcluster service finds out: a request with both a header and a bewit is
     /// refused, anything else is validated, here or by the auth service. `trace` is the id of the story that the request is
     /// a part of.

@@ -68,6 +68,11 @@ impl AuthService {
         AuthService { taskcluster, asking: Semaphore::new(MOST) }
     }
 
+    /// Whether it is there.
+    pub(super) async fn ping(&self) -> Result<(), TaskclusterError> {
+        self.taskcluster.call(Method::GET, SERVICE, "ping", None).await.map(drop)
+    }
+
     /// Who made this request. `trace` is the id of the story that it is a part of.
     pub(super) async fn authenticate(&self, request: &SignedRequest<'_>, trace: &str) -> Result<Caller, Failure> {
         if !is_host_name(&request.origin.host) {

@@ -122,6 +122,7 @@ impl From<ServiceError> for ApiError {
         let unavailable = |message: &str| ApiError::out_of_order(message, &error);
         match &error {
             ServiceError::Store(StoreError::Unavailable(_)) => unavailable("The database does not answer."),
+            ServiceError::Store(StoreError::Unmigrated(_)) => unavailable("The database is not ready."),
             ServiceError::Broker(BrokerError::Unavailable(_)) => {
                 unavailable("RabbitMQ does not answer, which is needed for the first claim of a namespace.")
             }

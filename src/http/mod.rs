@@ -72,6 +72,9 @@ pub struct Settings {
     pub limits: Limits,
 }
 
+/// How long a neighbour may take to show that it is there.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
 /// What handlers work with.
 pub struct App {
     /// The use cases.
@@ -103,6 +106,14 @@ impl App {
         let started = clock.now();
         let (gate, checkups) = (Gate::new(settings.limits), Checkups::default());
         Ok(App { service, authenticator, clock, settings, gate, checkups, contract, started })
+    }
+
+    /// Whether the neighbours answer in time that requests need: the store, the broker, and the auth service where it is
+    /// asked. By name, with what is wrong.
+    pub async fn health(&self) -> Vec<(&'static str, Result<(), String>)> {
+        let (mut health, auth) = tokio::join!(self.service.health(PATIENCE), self.authenticator.health(PATIENCE));
+        health.extend(auth.map(|auth| ("auth", auth)));
+        health
     }
 }
 

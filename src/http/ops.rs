@@ -1,7 +1,6 @@
 //! Handlers for those who watch the service: `ping` and the Dockerflow endpoints.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
@@ -12,9 +11,6 @@ use serde_json::{Value, json};
 
 use super::routes::{Answer, Query};
 use super::{App, json_response};
-
-/// How long a heartbeat waits for the store and for the broker.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) fn ping(app: Arc<App>, _: Query) -> Answer {
     let uptime = app.clock.now().since(app.started).as_secs_f64();
@@ -80,10 +76,10 @@ async fn check(app: Arc<App>) -> (StatusCode, Value) {
     checkup.await
 }
 
-/// `{}` if the store and the broker answer in time; else which one fails, with 502.
+/// `{}` if all neighbours answer in time; else which of them fail, with 502.
 async fn examine(app: &App) -> (StatusCode, Value) {
     let mut failing = Vec::new();
-    for (part, health) in app.service.health(PATIENCE).await {
+    for (part, health) in app.health().await {
         if let Err(error) = health {
             tracing::warn!(r#type = "heartbeat", part, "{part} fails: {error}");
             failing.push(part);

@@ -4,12 +4,14 @@
 //! * `web`: the API at its port.
 //! * `heartbeat`: tells, in the store, that clients can reach the API.
 //! * `tasks`: the scheduled tasks.
+//! * `waiting`: neighbours that are not there yet.
 //! * `stop`: signals and draining.
 
 mod heartbeat;
 mod parts;
 mod stop;
 mod tasks;
+mod waiting;
 mod web;
 
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::http;
 use crate::service::{Outcome, Service};
 use crate::store::{self, Rekeyed, Store};
 use stop::{Stop, finish, stop_signal};
@@ -78,8 +81,16 @@ impl Process {
     /// # Errors
     /// What is wrong with the configuration.
     pub async fn run_every(&self, task: Task, every: Duration, report: impl Fn(&Outcome)) -> Result<()> {
+        let mut neighbours = JoinSet::new();
+        neighbours.spawn(self.waiting());
         self.runner()?.repeat(task, every, report, self.stop.clone()).await;
         Ok(())
+    }
+
+    /// Says which neighbours the tasks wait for.
+    fn waiting(&self) -> impl Future<Output = ()> + Send + use<> {
+        let service = self.service.clone();
+        async move { waiting::wait(|| service.health(http::PATIENCE)).await }
     }
 
     /// Runs the web part, the scheduled tasks, or both, until the process is told to stop.
@@ -88,8 +99,14 @@ impl Process {
     /// What is wrong with the configuration, and a port that can't be listened at.
     pub async fn serve(&self, web: bool, worker: bool) -> Result<()> {
         let mut parts = JoinSet::new();
+        // Given up when the parts are at their end.
+        let mut neighbours = JoinSet::new();
         if web {
-            parts.spawn(self.web(self.stop.clone()).await?);
+            let app = Arc::new(self.app()?);
+            parts.spawn(self.web(app.clone(), self.stop.clone()).await?);
+            neighbours.spawn(async move { waiting::wait(|| app.health()).await });
+        } else {
+            neighbours.spawn(self.waiting());
         }
         if worker {
             let runner = Arc::new(self.runner()?);

@@ -10,8 +10,11 @@ use crate::domain::sweep::SweepPolicy;
 use crate::notify::Notifier;
 use crate::service::{Outcome, Service, ServiceError, Step};
 
-/// After a failure a loop waits twice as long as before, up to so many times its interval.
+/// After a failure a loop waits twice as long as before, up to so many times its interval, or [`SOON`] where that is less.
 const WIDEST: u32 = 16;
+
+/// So soon at least is a task tried again that failed: it should not lie idle for hours because a neighbour was late.
+const SOON: Duration = Duration::from_secs(5);
 
 /// One of the scheduled tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +99,7 @@ impl Runner {
                 }
             };
             failures = if good { 0 } else { failures + 1 };
-            let pause = every * WIDEST.min(1 << failures.min(31));
+            let pause = if good { every } else { every.min(SOON) * WIDEST.min(1 << failures.min(31)) };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = stopped(stop.clone()) => return,

@@ -15,8 +15,8 @@ use crate::http::server::{self, Connections};
 use crate::http::{self, App};
 
 impl Process {
-    /// Listens, and gives back what serves until `stop`.
-    pub(super) async fn web(&self, stop: Stop) -> Result<impl Future<Output = ()> + use<>> {
+    /// What answers requests.
+    pub(super) fn app(&self) -> Result<App> {
         let server = &self.config.server;
         let root_url = match self.config.taskcluster.root_url.as_str() {
             "" => None,
@@ -37,8 +37,12 @@ impl Process {
             },
         };
         let authenticator = parts::authenticator(&self.config, self.clock.clone())?.remembering_in(self.store.clone());
-        let app =
-            App::new(self.service.clone(), authenticator, self.clock.clone(), settings).map_err(anyhow::Error::msg)?;
+        App::new(self.service.clone(), authenticator, self.clock.clone(), settings).map_err(anyhow::Error::msg)
+    }
+
+    /// Listens, and gives back what serves until `stop`.
+    pub(super) async fn web(&self, app: Arc<App>, stop: Stop) -> Result<impl Future<Output = ()> + use<>> {
+        let server = &self.config.server;
         let address = SocketAddr::new(server.address, server.port);
         let listener = server::listen(address).with_context(|| format!("can't listen at {address}"))?;
         let address = listener.local_addr()?;
@@ -51,7 +55,7 @@ impl Process {
             tracing::warn!("{warning}");
         }
         let connections = Connections { patience, drain: server.drain_timeout, most };
-        let router = http::router(Arc::new(app));
+        let router = http::router(app);
         let (service, heartbeat) = (self.service.clone(), Heartbeat::new(self.service.clone(), address)?);
         Ok(async move {
             tokio::select! {

@@ -195,7 +195,7 @@ impl Service {
 
     /// Whether the store and the broker answer, each within `patience`, and our clock agrees with the store's, as far as
     /// that is known; by name, with what is wrong.
-    pub async fn health(&self, patience: Duration) -> [(&'static str, Result<(), String>); 3] {
+    pub async fn health(&self, patience: Duration) -> Vec<(&'static str, Result<(), String>)> {
         let (store, broker) = tokio::join!(
             tokio::time::timeout(patience, self.vitals()),
             tokio::time::timeout(patience, self.broker.ping()),
@@ -208,7 +208,7 @@ impl Service {
             Ok((_, None)) => (Ok(()), Ok(())),
             Err(error) => (Err(error), Ok(())),
         };
-        [("database", store), ("rabbitmq", broker), ("clock", clock)]
+        vec![("database", store), ("rabbitmq", broker), ("clock", clock)]
     }
 
     /// How long what is read from now on may be acted on.

@@ -114,6 +114,9 @@ pub enum StoreError {
     /// A sealed password can't be opened: its key is not in the key ring, or the row was changed from outside.
     #[error("a stored secret can't be opened: {0}")]
     Sealed(String),
+    /// The database has no schema yet, or an older one, and waits to be migrated. The sentence says how.
+    #[error("{0}")]
+    Unmigrated(String),
     /// The schema is not one that this version knows. The sentence says what to do.
     #[error("{0}")]
     Schema(String),
@@ -146,13 +149,12 @@ impl Default for Limits {
 /// A SQLite file is made and migrated as needed. Where `keys` are left out, it has a key ring of its own in the file
 /// `<path>.key` beside it, which is made together with it.
 ///
-/// PostgreSQL needs `keys`, and a schema that was migrated before by [`migrate`]. Where it can't be reached, the store opens
-/// all the same, and looks at the schema when it is; until then each call fails, as each call fails while the schema is
-/// wrong. [`Store::ping`] tells.
+/// PostgreSQL needs `keys`, and a schema that was made by [`migrate`]. Where it can't be reached or was not migrated yet, the
+/// store opens all the same, and looks again at each call, which fails until then. [`Store::ping`] tells.
 ///
 /// # Errors
-/// [`StoreError::Setup`] for missing or unusable keys, [`StoreError::Schema`] for a schema that is not the one that this
-/// program knows, and whatever else the database refuses.
+/// [`StoreError::Setup`] for missing or unusable keys, [`StoreError::Schema`] for a schema that this program doesn't know, and
+/// whatever else the database refuses.
 pub async fn open(url: &DatabaseUrl, keys: Option<KeyRing>, limits: Limits) -> Result<Arc<dyn Store>, StoreError> {
     match url {
         DatabaseUrl::Sqlite(path) => Ok(Arc::new(sqlite::Sqlite::open(path, keys, limits.timeout).await?)),
@@ -170,10 +172,9 @@ async fn postgres(server: &Server, keys: Option<KeyRing>, limits: Limits) -> Res
     })?;
     let store = postgres::Postgres::new(server, keys, limits)?;
     match store.ping().await {
-        Err(StoreError::Unavailable(why)) => tracing::warn!(why, "PostgreSQL is not available yet"),
-        reached => reached?,
+        Err(StoreError::Unavailable(_) | StoreError::Unmigrated(_)) | Ok(()) => Ok(store),
+        Err(error) => Err(error),
     }
-    Ok(store)
 }
 
 /// Seals what is sealed under an older key of the key ring under the newest one. Others may read and write meanwhile.

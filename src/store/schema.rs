@@ -66,9 +66,9 @@ pub(super) fn require_current(runner: &Runner, applied: &[Applied]) -> Result<()
     match standing(runner, applied)? {
         Standing::Current => Ok(()),
         Standing::Behind(0) => {
-            Err(StoreError::Schema("the database has no schema yet: run `taskcluster-pulse migrate`".to_owned()))
+            Err(StoreError::Unmigrated("the database has no schema yet: run `taskcluster-pulse migrate`".to_owned()))
         }
-        Standing::Behind(version) => Err(StoreError::Schema(format!(
+        Standing::Behind(version) => Err(StoreError::Unmigrated(format!(
             "the database's schema has version {version}, which is older than this program: run `taskcluster-pulse migrate`"
         ))),
     }

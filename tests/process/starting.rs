@@ -50,9 +50,9 @@ async fn postgresql_without_keys_is_refused_before_anything_is_stored() {
 }
 
 #[tokio::test]
-async fn a_database_that_was_not_migrated_is_refused_until_it_is() {
+async fn a_task_on_a_database_that_was_not_migrated_fails_until_it_is() {
     let deployment = Deployment::unmigrated(StoreKind::Postgres, BrokerKind::Fake).await;
-    for command in ["web", "worker", "monitor-rabbit"] {
+    for command in ["rotate-namespaces", "monitor-rabbit"] {
         let ended = deployment.run(&[command]).await;
         assert_eq!(ended.code, Some(1), "{ended:?}");
         assert!(ended.stderr.contains("run `taskcluster-pulse migrate`"), "{}", ended.stderr);
