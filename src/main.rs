@@ -68,6 +68,11 @@ enum Command {
     ///
     /// The newest key is the last of the key ring. All processes must have the same key ring by then. They may go on running.
     Rekey,
+    /// Give new passwords to the namespaces whose stored ones can't be opened any more, because the keys are lost.
+    ///
+    /// No connection string is cut off that is good still. So a namespace that was rotated less than half a rotation
+    /// interval ago is left for that time, and named; run it again then.
+    ReplaceLostPasswords(Replace),
     /// Claim a namespace at a running service, and print the connection string.
     ///
     /// It signs with TASKCLUSTER_CLIENT_ID and TASKCLUSTER_ACCESS_TOKEN, and claims at TASKCLUSTER_ROOT_URL.
@@ -112,6 +117,19 @@ struct Run {
     every: Option<Duration>,
     /// Print what would be done, with reasons, and change nothing.
     #[arg(long, conflicts_with = "every")]
+    dry_run: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Replace {
+    /// Don't wait: cut off whoever claimed before the last rotation and not since, if it was less than half an interval ago.
+    #[arg(long)]
+    now: bool,
+    /// Print what would be done, with reasons, and change nothing.
+    #[arg(long)]
     dry_run: bool,
     /// Print the result as JSON.
     #[arg(long)]
@@ -202,6 +220,7 @@ fn main() -> ExitCode {
         Command::Rekey => (Needs::REKEY, Stream::Stderr),
         Command::Claim(_) | Command::Exec(_) => (Needs::CLAIM, Stream::Stderr),
         Command::Worker => (Needs::WORKER, Stream::Stdout),
+        Command::ReplaceLostPasswords(_) => (Needs::REPAIR, Stream::Stderr),
         Command::RotateNamespaces(run)
         | Command::MonitorRabbit(run)
         | Command::ExpireNamespaces(run)
@@ -253,6 +272,10 @@ async fn run(command: Command, config: Config) -> Result<u8> {
         Command::Worker => return serve(config, false, true).await,
         Command::Migrate => return migrate(&config).await,
         Command::Rekey => return rekey(&config).await,
+        Command::ReplaceLostPasswords(options) => {
+            let outcome = Process::new(config).await?.replace_lost(options.now, options.dry_run).await?;
+            return print_outcome(&outcome, options.json);
+        }
         Command::Claim(Claim { what, json, watch: true }) => return watch(&config, what, json).await,
         Command::Claim(Claim { what, json, .. }) => return claim(&config, what, json).await,
         Command::Exec(options) => return exec(&config, options).await,
@@ -263,17 +286,20 @@ async fn run(command: Command, config: Config) -> Result<u8> {
         Command::DeliverNotices(options) => (Task::Deliver, options),
     };
     let process = Process::new(config).await?;
-    let text = if options.json { |outcome: &Outcome| format!("{:#}", outcome.to_json()) } else { text };
     if let Some(every) = options.every {
         // Nobody may be reading any more; the work goes on.
-        process.run_every(task, every, |outcome| drop(print(text(outcome)))).await?;
+        process.run_every(task, every, |outcome| drop(print(shown(outcome, options.json)))).await?;
         return Ok(DONE);
     }
-    let outcome = process.run_once(task, options.dry_run).await?;
-    print(text(&outcome))?;
+    print_outcome(&process.run_once(task, options.dry_run).await?, options.json)
+}
+
+/// Prints the result of a run, and gives the exit code that tells of it.
+fn print_outcome(outcome: &Outcome, json: bool) -> Result<u8> {
+    print(shown(outcome, json))?;
     Ok(match outcome {
-        Outcome { refused, .. } if refused > 0 => REFUSED,
-        Outcome { failed, .. } if failed > 0 => FAILED,
+        Outcome { refused, .. } if *refused > 0 => REFUSED,
+        Outcome { failed, .. } if *failed > 0 => FAILED,
         _ => DONE,
     })
 }
@@ -281,6 +307,10 @@ async fn run(command: Command, config: Config) -> Result<u8> {
 fn references(References { root_url }: &References) -> Result<u8> {
     let contract = Contract::new(root_url.as_ref()).map_err(anyhow::Error::msg)?;
     print(format_args!("{:#}", contract.files()))
+}
+
+fn shown(outcome: &Outcome, json: bool) -> String {
+    if json { format!("{:#}", outcome.to_json()) } else { text(outcome) }
 }
 
 async fn serve(config: Config, web: bool, worker: bool) -> Result<u8> {

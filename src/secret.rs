@@ -8,6 +8,12 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+const SALT_BYTES: usize = 4;
+const DIGEST_BYTES: usize = 32;
+
+/// Begins what stands for a password that is lost; the hash of that follows. No password that we make has a colon.
+const LOST: &str = "lost:";
+
 /// A broker user's password. `Debug` shows nothing of it, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(Zeroizing<String>);
@@ -25,6 +31,13 @@ impl Password {
         Password(Zeroizing::new(text))
     }
 
+    /// Stands for a password that is lost, by the hash that RabbitMQ has of it. Nobody can be given it, but RabbitMQ can be
+    /// told again that it is good. `None` where no password logs in with this hash, or it is of another form than ours.
+    pub fn behind(hash: &PasswordHash) -> Option<Password> {
+        let bytes = STANDARD.decode(&hash.0).ok()?;
+        (bytes.len() == SALT_BYTES + DIGEST_BYTES).then(|| Password(Zeroizing::new(format!("{LOST}{}", hash.0))))
+    }
+
     /// The password itself, for the connection string and for sealing; for nothing that is shown or logged.
     pub fn expose(&self) -> &str {
         &self.0
@@ -32,10 +45,15 @@ impl Password {
 
     /// What RabbitMQ is told in place of the password, under a fresh random salt.
     pub fn hash(&self) -> PasswordHash {
-        self.hash_with(rand::random())
+        self.lost().map_or_else(|| self.hash_with(rand::random()), |hash| PasswordHash(hash.to_owned()))
     }
 
-    fn hash_with(&self, salt: [u8; 4]) -> PasswordHash {
+    /// The hash that stands for a password that is lost.
+    fn lost(&self) -> Option<&str> {
+        self.0.strip_prefix(LOST)
+    }
+
+    fn hash_with(&self, salt: [u8; SALT_BYTES]) -> PasswordHash {
         let digest = Sha256::new().chain_update(salt).chain_update(self.0.as_bytes()).finalize();
         PasswordHash(STANDARD.encode([&salt[..], &digest[..]].concat()))
     }
@@ -98,8 +116,11 @@ impl PasswordHash {
 
     /// Whether `password` logs in with this hash. The comparison takes the same time wherever the two differ.
     pub fn verifies(&self, password: &Password) -> bool {
+        if let Some(hash) = password.lost() {
+            return hash.as_bytes().ct_eq(self.0.as_bytes()).into();
+        }
         let Ok(bytes) = STANDARD.decode(&self.0) else { return false };
-        let Some((salt, _)) = bytes.split_first_chunk::<4>() else { return false };
+        let Some((salt, _)) = bytes.split_first_chunk::<SALT_BYTES>() else { return false };
         password.hash_with(*salt).0.as_bytes().ct_eq(self.0.as_bytes()).into()
     }
 
@@ -143,6 +164,18 @@ mod tests {
             assert!(!PasswordHash::from_broker(hash.into()).verifies(&Password::from_stored(String::new())));
         }
         assert!(PasswordHash::blocked().is_blocked());
+    }
+
+    #[test]
+    fn a_lost_password_is_known_by_its_hash() {
+        let password = Password::random();
+        let hash = password.hash();
+        let lost = Password::behind(&hash).unwrap();
+        assert!(lost.hash() == hash && lost.hash().verifies(&password) && hash.verifies(&lost));
+        assert!(!password.hash().verifies(&lost), "this one has another salt");
+        for none in ["", "!", "AAAA"] {
+            assert_eq!(Password::behind(&PasswordHash::from_broker(none.into())), None);
+        }
     }
 
     #[test]

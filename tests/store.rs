@@ -833,6 +833,14 @@ async fn a_row_that_cannot_be_opened_does_not_hide_the_others(backend: Backend) 
     let found = store.namespaces(Select::All).await.unwrap();
     assert_eq!(names(&found), ["taskcluster-a", "taskcluster-c"]);
     sealed_error(&*store, "taskcluster-b").await;
+    let sealed = store.namespaces(Select::Sealed).await.unwrap();
+    assert_eq!(names(&sealed), ["taskcluster-b"]);
+    let active = sealed[0].rotation.active.as_ref().unwrap();
+    assert_eq!((active.slot, active.password.expose()), (Slot::One, ""));
+    let Namespace { rotation, .. } = settled("taskcluster-b", 9);
+    insert(&*store, &[Namespace { rotation, ..sealed[0].clone() }]).await;
+    assert_eq!(store.namespaces(Select::Sealed).await.unwrap(), []);
+    assert_eq!(store.namespaces(Select::All).await.unwrap().len(), 3);
 }
 
 async fn rows_that_cannot_be_opened_do_not_take_the_places_of_those_that_are_due(backend: Backend) {

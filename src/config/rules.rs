@@ -32,6 +32,8 @@ impl Needs {
     pub const WEB: Needs = Needs { who: "the web server", notifier: false, ..Needs::SERVE };
     /// One or all of the scheduled tasks.
     pub const WORKER: Needs = Needs { who: "the worker", callers: false, ..Needs::SERVE };
+    /// Replacing lost passwords.
+    pub const REPAIR: Needs = Needs { who: "the repair", notifier: false, ..Needs::WORKER };
     /// Applying migrations.
     pub const MIGRATE: Needs = Needs { who: "the migration", store: true, ..Needs::NOTHING };
     /// Sealing the database's secrets under another key.

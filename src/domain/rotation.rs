@@ -79,16 +79,16 @@ impl Rotation {
     /// later. Unchanged where nothing is pending.
     ///
     /// The next switch overwrites the password that was active until now. Claims have returned that one with a
-    /// `reclaimAt` of at most `now + grace`: a claim that comes before the promotion is stored, but after `now` was read,
-    /// writes the record, so that the promotion is lost. The next switch comes twice as late or later, which leaves clocks
-    /// room to differ, whatever `every` says by now.
+    /// `reclaimAt` of at most `due` or `now`, whichever is later, and `grace`: a claim that comes before the promotion is
+    /// stored, but after `now` was read, writes the record, so that the promotion is lost. The next switch comes twice as
+    /// late or later, which leaves clocks room to differ, whatever `every` says by now.
     pub fn settle(&self, now: Timestamp, every: Duration) -> Rotation {
         let Some(pending) = &self.pending else { return self.clone() };
         Rotation {
             active: Some(pending.credentials.clone()),
-            previous: self.active.clone(),
+            previous: self.active.clone().or_else(|| self.previous.clone()),
             pending: None,
-            due: now.plus(every.max(self.grace * 2)),
+            due: now.max(self.due).plus(every.max(self.grace * 2)),
             grace: every / 2,
         }
     }
@@ -110,6 +110,28 @@ impl Rotation {
         match &self.pending {
             Some(pending) => pending.since.plus(abandoned) <= now,
             None => self.due <= now,
+        }
+    }
+
+    /// From when on the standby user's password may be replaced, ahead of the next switch: until then, whoever claimed
+    /// before the last switch may rely on it; see [`Rotation::settle`]. Whoever is just putting a password in force is left
+    /// `budget` for it.
+    pub fn standby_is_free(&self, budget: Duration) -> Timestamp {
+        let pending = self.pending.as_ref().map(|pending| pending.since.plus(budget));
+        let promised = self.active.as_ref().map(|_| self.due.minus(self.grace));
+        pending.max(promised).unwrap_or(self.due)
+    }
+
+    /// The rotation to go on with where the passwords of this one are lost. The standby user gets `fresh`. The active one
+    /// keeps what it has at the broker, `kept`, so that whoever holds that can log in until the switch after; it can't be
+    /// handed out any more, so nothing is active until `fresh` is settled.
+    pub fn replace_lost(&self, kept: Option<Password>, fresh: Password, now: Timestamp) -> Rotation {
+        let Some(Credentials { slot, .. }) = self.active else { return Rotation::first(fresh, now) };
+        Rotation {
+            active: None,
+            previous: kept.map(|password| Credentials { slot, password }),
+            pending: Some(Pending { credentials: Credentials { slot: slot.other(), password: fresh }, since: now }),
+            ..self.clone()
         }
     }
 
@@ -183,6 +205,32 @@ mod tests {
         let fast = slow.begin(Password::random(), at(36_000)).settle(at(36_000), HOUR);
         assert!(fast.due >= promised.plus(HOUR), "clocks may differ");
         assert_eq!(fast.grace, HOUR / 2);
+    }
+
+    #[test]
+    fn lost_passwords_are_replaced_without_breaking_what_was_promised() {
+        let first = Rotation::first(Password::random(), at(0)).settle(at(0), HOUR);
+        let second = first.begin(Password::random(), at(3600)).settle(at(3600), HOUR);
+        let (promised, free) = (first.reclaim_at(at(3600)), second.standby_is_free(Duration::ZERO));
+        assert!(free >= promised && free < second.due, "{free}");
+        let promised = second.reclaim_at(free);
+        let held = Password::behind(&second.active.as_ref().unwrap().password.hash()).unwrap();
+        let lost = second.replace_lost(Some(held.clone()), Password::random(), free);
+        assert_eq!((lost.password_of(Slot::Two), lost.active.as_ref()), (Some(&held), None));
+        let third = lost.settle(free, HOUR);
+        assert_eq!(third.active.as_ref().unwrap().slot, Slot::One);
+        assert_eq!(third.password_of(Slot::Two), Some(&held));
+        assert!(third.due >= promised, "the next switch overwrites what is held until {promised}");
+    }
+
+    #[test]
+    fn a_lost_password_that_was_never_handed_out_is_replaced_once_nobody_is_at_it() {
+        let begun = Rotation::first(Password::random(), at(0));
+        assert_eq!(begun.standby_is_free(HOUR), at(3600));
+        let fresh = Password::random();
+        assert_eq!(begun.replace_lost(None, fresh.clone(), at(7200)), Rotation::first(fresh, at(7200)));
+        let switching = begun.settle(at(0), HOUR).begin(Password::random(), at(3600));
+        assert_eq!(switching.standby_is_free(HOUR), at(7200));
     }
 
     #[test]

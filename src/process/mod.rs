@@ -76,6 +76,14 @@ impl Process {
         }
     }
 
+    /// Gives new passwords to the namespaces whose stored ones can't be opened; see [`Service::replace_lost`].
+    ///
+    /// # Errors
+    /// What kept it from that.
+    pub async fn replace_lost(&self, at_once: bool, dry_run: bool) -> Result<Outcome> {
+        Ok(self.service.replace_lost(at_once, dry_run).await?)
+    }
+
     /// Runs one task again and again, until the process is told to stop.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 //! * `maintain`: sweep and expire: snapshot, plan, apply.
 //! * `remove`: delete queues, and what is left of a namespace that is gone.
 //! * `deliver`: send what has to be told.
+//! * `replace`: go on where passwords are lost.
 //! * `outcome`: what became of a run.
 //! * `turns`: claims of one namespace wait for each other.
 
@@ -18,6 +19,7 @@ mod maintain;
 mod memory;
 mod outcome;
 mod remove;
+mod replace;
 mod rotate;
 mod settle;
 mod turns;

@@ -56,8 +56,9 @@ impl Service {
         let hash = pending.credentials.password.hash();
         deadline.check(self.clock.now())?;
         if namespace.rotation.active.is_none() {
-            let blocked = PasswordHash::blocked();
-            let standby = self.make_user(&namespace.name, slot.other(), &blocked);
+            let standby = namespace.rotation.password_of(slot.other());
+            let standby = standby.map_or_else(PasswordHash::blocked, |password| password.hash());
+            let standby = self.make_user(&namespace.name, slot.other(), &standby);
             let (made, standby) = tokio::join!(self.make_user(&namespace.name, slot, &hash), standby);
             made?;
             standby?;

@@ -93,6 +93,8 @@ pub struct Sighting {
 pub enum Select {
     /// Every one, tombstones too.
     All,
+    /// Those with passwords that can't be opened. Each password is given as an empty one.
+    Sealed,
     /// At most `limit` live ones whose rotation is due at `now`, or pending since `abandoned` or earlier; the longest
     /// due first.
     Due {
@@ -212,7 +214,8 @@ pub trait Store: Send + Sync {
     /// The live namespace's summary. Opens no secret.
     async fn summary(&self, name: &Name) -> Result<Option<Summary>, StoreError>;
 
-    /// Many namespaces. A record that can't be opened does not hide the others: it is logged and left out.
+    /// Many namespaces. A record that can't be opened does not hide the others: it is logged and left out, but by
+    /// [`Select::Sealed`].
     async fn namespaces(&self, select: Select) -> Result<Vec<Namespace>, StoreError>;
 
     /// Of namespaces that were read at these versions, those whose record has another one by now; `None` for one whose

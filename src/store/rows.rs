@@ -69,6 +69,7 @@ pub(super) trait Row {
 }
 
 /// A namespace as it is stored: its passwords are sealed.
+#[derive(Clone)]
 pub(super) struct NamespaceRow {
     pub(super) name: String,
     pub(super) contact: String,
@@ -87,7 +88,7 @@ pub(super) struct NamespaceRow {
 }
 
 /// A user's slot and its sealed password; both are there or neither.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Sealed {
     pub(super) slot: Option<i16>,
     pub(super) password: Option<String>,
@@ -159,11 +160,15 @@ impl NamespaceRow {
 
     /// The namespace, its passwords opened.
     pub(super) fn open(self, keys: &KeyRing) -> Result<Namespace, StoreError> {
+        self.read(|place, sealed| keys.open(place, sealed))
+    }
+
+    fn read(self, unseal: impl Fn(Place<'_>, &str) -> Result<String, StoreError>) -> Result<Namespace, StoreError> {
         let open = |sealed: Sealed, column| -> Result<Option<Credentials>, StoreError> {
             let (Some(slot), Some(password)) = (sealed.slot, sealed.password) else { return Ok(None) };
             let slot = Slot::from_number(slot.into())
                 .ok_or_else(|| StoreError::Failed(format!("namespace {} has no slot {slot}", self.name)))?;
-            let password = Password::from_stored(keys.open(place(&self.name, column), &password)?);
+            let password = Password::from_stored(unseal(place(&self.name, column), &password)?);
             Ok(Some(Credentials { slot, password }))
         };
         let pending = open(self.pending, "pending_password")?;
@@ -224,6 +229,12 @@ pub(super) fn vitals(row: &impl Row) -> Result<Vitals, StoreError> {
     let (last, since) = (row.moment_or_none(1)?, row.moment_or_none(2)?);
     let heartbeat = last.zip(since).map(|(last, since)| Heartbeat { last, since });
     Ok(Vitals { now: row.moment(0)?, heartbeat })
+}
+
+/// Those of `rows` that can't be opened, with an empty password in place of each sealed one.
+pub(super) fn sealed(rows: Vec<NamespaceRow>, keys: &KeyRing) -> Result<Vec<Namespace>, StoreError> {
+    let sealed = rows.into_iter().filter(|row| matches!(row.clone().open(keys), Err(StoreError::Sealed(_))));
+    sealed.map(|row| row.read(|_, _| Ok(String::new()))).collect()
 }
 
 /// The namespaces that are due, read in pages: rows that can't be opened stay due for ever, and would otherwise take the

@@ -304,6 +304,8 @@ impl Store for Outside {
         self.store("read namespaces", |state| {
             let wanted = |found: &&Namespace| match select {
                 Select::All => true,
+                // Nothing is sealed here.
+                Select::Sealed => false,
                 Select::Due { now, abandoned, .. } => {
                     let since = found.rotation.pending.as_ref().map(|pending| pending.since);
                     found.gone.is_none() && since.map_or(found.rotation.due <= now, |since| since <= abandoned)

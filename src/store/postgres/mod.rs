@@ -187,7 +187,11 @@ impl Store for Postgres {
 
     async fn namespaces(&self, select: Select) -> Result<Vec<Namespace>, StoreError> {
         let Select::Due { now, abandoned, limit } = select else {
-            return Ok(rows::readable(self.rows().await?, &self.keys).collect());
+            let rows = self.rows().await?;
+            return match select {
+                Select::Sealed => rows::sealed(rows, &self.keys),
+                _ => Ok(rows::readable(rows, &self.keys).collect()),
+            };
         };
         let mut pages = DuePages::new(limit);
         loop {
