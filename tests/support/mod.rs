@@ -7,4 +7,5 @@ pub mod postgres;
 pub mod processes;
 pub mod pulse;
 pub mod rabbitmq;
+pub mod services;
 pub mod world;

@@ -20,6 +20,11 @@ impl TestDatabase {
         let server = std::env::var(SERVER).unwrap_or_else(|_| {
             panic!("{SERVER} names no PostgreSQL server: run the tests by script/test, which starts one")
         });
+        TestDatabase::at(server).await
+    }
+
+    /// Makes a database on the server that a superuser's URL names.
+    pub async fn at(server: String) -> TestDatabase {
         let name = format!("pulse_test_{}", Uuid::new_v4().simple());
         let create = format!("CREATE DATABASE {name} ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
         connect(&server, None).await.batch_execute(&create).await.expect("a new database");

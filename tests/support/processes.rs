@@ -25,6 +25,7 @@ use url::Url;
 use super::fake_broker::FakeBroker;
 use super::postgres::TestDatabase;
 use super::rabbitmq::{RabbitMq, log_in};
+use super::services::Services;
 use super::world::{BrokerKind, Side, StoreKind};
 
 /// How long a process may take for anything that a test waits for. It is generous, because the machine may be busy.
@@ -94,6 +95,18 @@ impl Deployment {
             BrokerKind::Fake => Side::Fake(FakeBroker::start().await),
             BrokerKind::Real => Side::Real(RabbitMq::from_env().vhost().await),
         };
+        Deployment::made_of(database, side)
+    }
+
+    /// On these servers, with a database whose schema is up to date and a virtual host of its own.
+    pub async fn on(services: &Services) -> Deployment {
+        let database = TestDatabase::at(services.postgres.clone()).await;
+        let deployment = Deployment::made_of(Some(database), Side::Real(services.rabbitmq.vhost().await));
+        assert_eq!(deployment.run(&["migrate"]).await.code, Some(0));
+        deployment
+    }
+
+    fn made_of(database: Option<TestDatabase>, side: Side) -> Deployment {
         let (config, amqp, prefix) = match &side {
             Side::Fake(fake) => (fake.config(), "localhost:5672".to_owned(), ""),
             Side::Real(vhost) => (vhost.config(), vhost.rabbitmq.amqp.clone(), vhost.prefix.as_str()),
@@ -290,7 +303,9 @@ impl Program {
         stdout: Stdio,
         written: Arc<Mutex<Vec<Written>>>,
     ) -> Program {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_taskcluster-pulse"));
+        // A file that may not grow is to be an error, as it is in containers, and not the end of the process.
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_taskcluster-pulse")]);
         command.args(arguments).current_dir(folder).env_clear().envs(variables);
         let mut child = command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, output) = watch::channel(Output::default());
@@ -345,6 +360,11 @@ impl Program {
     pub fn signal(&self, signal: &str) {
         let kill = format!("kill -{signal} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success(), "{kill}");
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether it has not ended yet.

@@ -63,10 +63,7 @@ impl RabbitMq {
     pub async fn vhost(&self) -> Vhost {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let vhost = Vhost { rabbitmq: self.clone(), name: format!("test/{id} %"), prefix: format!("t{id}-") };
-        self.admin(Method::PUT, &format!("vhosts/{}", escaped(&vhost.name)), None).await;
-        let all = json!({ "configure": ".*", "write": ".*", "read": ".*" });
-        let path = format!("permissions/{}/{}", escaped(&vhost.name), escaped(&self.username));
-        self.admin(Method::PUT, &path, Some(all)).await;
+        vhost.make().await;
         vhost
     }
 }
@@ -82,6 +79,14 @@ pub struct Vhost {
 }
 
 impl Vhost {
+    /// Makes it at the broker, with all permissions for the management account.
+    pub async fn make(&self) {
+        self.rabbitmq.admin(Method::PUT, &format!("vhosts/{}", escaped(&self.name)), None).await;
+        let all = json!({ "configure": ".*", "write": ".*", "read": ".*" });
+        let path = format!("permissions/{}/{}", escaped(&self.name), escaped(&self.rabbitmq.username));
+        self.rabbitmq.admin(Method::PUT, &path, Some(all)).await;
+    }
+
     /// How a client is to be configured.
     pub fn config(&self) -> ManagementConfig {
         ManagementConfig {
