@@ -1,35 +1,94 @@
 //! Random schedules of the real service: several processes claim, rotate, sweep, expire and deliver at once, on a store and
-//! a broker in memory, while calls fail before or after they take effect, processes crash or stand still between any two
-//! calls, clocks are apart, the rotation interval is changed, and the broker loses everything. After each step, what the
-//! service promises is checked.
+//! a broker in memory, while calls fail, hang or lie, processes crash or stand still between any two calls, clocks are
+//! apart and are set, the rotation interval is changed, and the broker loses everything. After each step, what the service
+//! promises is checked.
 //!
-//! `PULSE_TEST_SCHEDULES` is how many schedules are run, `PULSE_TEST_SEED` which one is the first. A schedule that fails
-//! prints its seed and what happened in it; with that seed it happens again.
+//! `PULSE_TEST_SCHEDULES` is how many schedules are run, `PULSE_TEST_SEED` which one is the first. One that fails is shrunk
+//! and printed; put into a file in `schedules/replays`, it is run with every test from then on. `PULSE_TEST_SEARCHES` is how
+//! often each planted fault is searched for. `script/soak` runs millions.
 
+#[path = "schedules/checks.rs"]
+mod checks;
+#[path = "schedules/choose.rs"]
+mod choose;
 #[path = "schedules/gate.rs"]
 mod gate;
+#[path = "schedules/meddling.rs"]
+mod meddling;
 #[path = "schedules/outside.rs"]
 mod outside;
+#[path = "schedules/planted.rs"]
+mod planted;
 #[path = "schedules/schedule.rs"]
 mod schedule;
+#[path = "schedules/shrink.rs"]
+mod shrink;
+#[path = "schedules/state.rs"]
+mod state;
+#[path = "schedules/step.rs"]
+mod step;
 
+use planted::Plant;
 use schedule::Schedule;
 
 fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
 }
 
+/// Runs the schedule of a seed; one that fails comes back shrunk, as a replay and as what happens in it.
+fn run(seed: u64, plant: Option<Plant>) -> Result<(), String> {
+    let (failed, ran) = choose::run(seed, plant);
+    let Err(fault) = ran else { return Ok(()) };
+    let (steps, shrunk) = shrink::shrink(&failed.setup, &failed.steps, plant);
+    let mut again = Schedule::new(failed.setup.clone(), plant);
+    again.trace = Some(Vec::new());
+    // It is known to fail; what counts is the trace.
+    let _ = again.replay(&steps);
+    let (replay, trace) = (step::write(&failed.setup, &steps), again.trace.unwrap_or_default().join("\n"));
+    Err(format!("{trace}\n\n{replay}\nPULSE_TEST_SEED={seed}: {fault}\nshrunk: {shrunk}"))
+}
+
 #[test]
 fn every_promise_is_kept_under_random_schedules() {
-    // Time-outs can be made only within a runtime; none of them ends here.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
-    let _within = runtime.enter();
     let first = number("PULSE_TEST_SEED", rand::random::<u32>().into());
-    let last = first + number("PULSE_TEST_SCHEDULES", 3000);
-    for seed in first..last {
-        let mut schedule = Schedule::new(seed);
-        if let Err(fault) = schedule.run() {
-            panic!("{}\nPULSE_TEST_SEED={seed}: {fault}", schedule.trace.join("\n"));
+    for seed in first..first + number("PULSE_TEST_SCHEDULES", 3000) {
+        if let Err(fault) = run(seed, None) {
+            panic!("{fault}");
         }
+    }
+}
+
+#[test]
+fn every_replay_is_kept() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/schedules/replays");
+    let mut broken = Vec::new();
+    for file in std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()) {
+        let (setup, steps) = step::read(&std::fs::read_to_string(&file).unwrap());
+        if let Some(fault) = shrink::fault(&setup, &steps, None) {
+            broken.push(format!("{}: {fault}", file.file_name().unwrap().display()));
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// How many schedules a planted fault may take. Most take a hundred, some a thousand.
+const MOST: u64 = 50_000;
+
+/// How many schedules it takes to find a planted fault, the one that fails included; and what is found.
+fn search(plant: Plant, first: u64) -> (u64, String) {
+    let find = |n| choose::run(first + n, Some(plant)).1.err().map(|fault| (n + 1, fault));
+    let found = (0..MOST).find_map(find);
+    found.unwrap_or_else(|| panic!("{plant:?} was not found in {MOST} schedules from PULSE_TEST_SEED={first} on"))
+}
+
+#[test]
+fn each_planted_fault_is_found() {
+    let first = number("PULSE_TEST_SEED", rand::random::<u32>().into());
+    for plant in Plant::ALL {
+        let mut searches: Vec<_> =
+            (0..number("PULSE_TEST_SEARCHES", 1)).map(|n| search(plant, first + n * MOST)).collect();
+        searches.sort();
+        let (median, fault) = &searches[searches.len() / 2];
+        println!("{plant:?}: found in {median} schedules: {fault}");
     }
 }

@@ -141,6 +141,7 @@ impl Service {
         let gone = each(users, deadline, &*self.clock, |user| {
             async move {
                 let told = self.broker.close_connections_of(user, reason).await;
+                deadline.check(self.clock.now())?;
                 self.broker.delete_user(user).await?;
                 Ok(told?)
             }

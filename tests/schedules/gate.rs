@@ -2,11 +2,12 @@
 //! its answer is seen. So the schedule decides in which order things happen, and what fails.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use taskcluster_pulse::clock::{Clock, Timestamp};
 
 /// The true time; it stands still until it is moved.
@@ -26,47 +27,84 @@ impl TrueTime {
     }
 }
 
-/// One process' clock, which may be wrong.
+/// One process' clock, which may be ahead, and may be set.
 pub struct ProcessClock {
     pub time: Arc<TrueTime>,
-    pub ahead: Duration,
+    pub ahead: AtomicI64,
 }
 
 impl Clock for ProcessClock {
     fn now(&self) -> Timestamp {
-        self.time.now().plus(self.ahead)
+        Timestamp::from_millis(self.time.now().millis() + self.ahead.load(Ordering::SeqCst))
     }
 }
 
 /// What becomes of a call at a gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fate {
     Pass,
+    /// It fails: before it takes effect, or its answer is lost.
     Fail,
+    /// There is no answer within the caller's patience.
+    Hang,
+    /// The broker refuses the account.
+    Deny,
+    /// The broker's answer can't be read.
+    Garble,
+    /// Nothing of a write is stored, as if other processes had been first.
+    Lose,
+    /// A list is answered as it was before the time last moved.
+    Stale,
+    /// A list lacks every other thing.
+    Partial,
+}
+
+/// Whom a call is made to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Store,
+    Broker,
+    Mail,
+}
+
+/// Why a call failed.
+pub enum Failure {
+    Unavailable(String),
+    Denied,
+    Garbled,
 }
 
 struct Ticket {
     id: u64,
     op: usize,
-    call: &'static str,
+    side: Side,
+    call: String,
     fate: Option<Fate>,
     waker: Option<Waker>,
 }
 
 /// All gates of a schedule.
 #[derive(Default)]
-pub struct Gates(Mutex<(u64, Vec<Ticket>)>);
+pub struct Gates {
+    tickets: Mutex<(u64, Vec<Ticket>)>,
+    /// The operation that is going on, whose calls come to the gates.
+    pub current: AtomicUsize,
+    /// Whether nobody reaches the store, or the broker.
+    pub store_down: AtomicBool,
+    pub broker_down: AtomicBool,
+}
 
 impl Gates {
     /// The calls of an operation that wait at a gate.
-    pub fn waiting(&self, op: usize) -> Vec<(u64, &'static str)> {
-        let tickets = &self.0.lock().unwrap().1;
-        tickets.iter().filter(|t| t.op == op && t.fate.is_none()).map(|t| (t.id, t.call)).collect()
+    pub fn waiting(&self, op: usize) -> Vec<(u64, Side, String)> {
+        let tickets = &self.tickets.lock().unwrap().1;
+        tickets.iter().filter(|t| t.op == op && t.fate.is_none()).map(|t| (t.id, t.side, t.call.clone())).collect()
     }
 
     /// Decides what becomes of one that waits.
     pub fn open(&self, id: u64, fate: Fate) {
-        let tickets = &mut self.0.lock().unwrap().1;
+        let tickets = &mut self.tickets.lock().unwrap().1;
         let ticket = tickets.iter_mut().find(|t| t.id == id).unwrap();
         ticket.fate = Some(fate);
         if let Some(waker) = ticket.waker.take() {
@@ -74,11 +112,11 @@ impl Gates {
         }
     }
 
-    fn pass(self: &Arc<Gates>, op: usize, call: &'static str) -> Pass {
-        let mut inner = self.0.lock().unwrap();
+    fn pass(self: &Arc<Gates>, op: usize, side: Side, call: String) -> Pass {
+        let mut inner = self.tickets.lock().unwrap();
         inner.0 += 1;
         let id = inner.0;
-        inner.1.push(Ticket { id, op, call, fate: None, waker: None });
+        inner.1.push(Ticket { id, op, side, call, fate: None, waker: None });
         Pass { gates: self.clone(), id }
     }
 }
@@ -93,7 +131,7 @@ impl Future for Pass {
     type Output = Fate;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Fate> {
-        let mut inner = self.gates.0.lock().unwrap();
+        let mut inner = self.gates.tickets.lock().unwrap();
         let ticket = inner.1.iter_mut().find(|t| t.id == self.id).unwrap();
         match ticket.fate {
             Some(fate) => Poll::Ready(fate),
@@ -107,36 +145,65 @@ impl Future for Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.gates.0.lock().unwrap().1.retain(|t| t.id != self.id);
+        self.gates.tickets.lock().unwrap().1.retain(|t| t.id != self.id);
     }
 }
 
-/// The line on which one operation calls the outside.
+/// The line on which a process calls the outside.
 #[derive(Clone)]
 pub struct Line {
     pub gates: Arc<Gates>,
     pub time: Arc<TrueTime>,
-    pub op: usize,
 }
 
+/// How the gate before the answer to a call is called.
+pub const ANSWER: &str = ": answer";
+
 impl Line {
-    /// Calls: `apply` is what the call does. It fails before that, after it, or because the caller's `patience` is over,
-    /// which is also as long as the call may take to have an effect.
+    /// The operation that is going on.
+    pub fn op(&self) -> usize {
+        self.gates.current.load(Ordering::SeqCst)
+    }
+
+    /// Calls: `apply` is what the call does. The caller waits as long as its `patience`; a call that began longer ago has
+    /// no effect any more. A caller that stood still may see an answer later.
     pub async fn call<T>(
         &self,
-        call: &'static str,
-        patience: Option<Duration>,
-        apply: impl FnOnce() -> T,
-    ) -> Result<T, &'static str> {
-        let asked = self.time.now();
-        let late = || patience.is_some_and(|patience| self.time.now().since(asked) > patience);
-        if self.gates.pass(self.op, call).await == Fate::Fail || late() {
-            return Err(call);
+        side: Side,
+        call: impl Into<String>,
+        patience: Duration,
+        apply: impl FnOnce(Fate) -> T,
+    ) -> Result<T, Failure> {
+        let (call, asked, op) = (call.into(), self.time.now(), self.op());
+        let fate = self.gates.pass(op, side, call.clone()).await;
+        self.suffer(side, &call, fate, asked.plus(patience)).await?;
+        if self.time.now().since(asked) > patience {
+            return Err(Failure::Unavailable(call));
         }
-        let answer = apply();
-        if self.gates.pass(self.op, "the answer").await == Fate::Fail || late() {
-            return Err(call);
-        }
+        let answer = apply(fate);
+        let call = call + ANSWER;
+        let fate = self.gates.pass(op, side, call.clone()).await;
+        self.suffer(side, &call, fate, asked.plus(patience)).await?;
         Ok(answer)
+    }
+
+    async fn suffer(&self, side: Side, call: &str, fate: Fate, late: Timestamp) -> Result<(), Failure> {
+        let unavailable = || Err(Failure::Unavailable(call.to_owned()));
+        let down = match side {
+            Side::Store => self.gates.store_down.load(Ordering::SeqCst),
+            Side::Broker => self.gates.broker_down.load(Ordering::SeqCst),
+            Side::Mail => false,
+        };
+        match fate {
+            Fate::Fail => unavailable(),
+            Fate::Hang => {
+                tokio::time::sleep(late.since(self.time.now())).await;
+                unavailable()
+            }
+            Fate::Deny => Err(Failure::Denied),
+            Fate::Garble => Err(Failure::Garbled),
+            Fate::Pass | Fate::Lose | Fate::Stale | Fate::Partial if down => unavailable(),
+            Fate::Pass | Fate::Lose | Fate::Stale | Fate::Partial => Ok(()),
+        }
     }
 }

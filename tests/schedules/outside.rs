@@ -1,6 +1,5 @@
-//! The outside in memory: the store, the broker and the mailbox of a schedule, and what is wrong in how they are used.
+//! The outside as a process sees it: its calls to the store, the broker and the mailbox, each through two gates.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -10,249 +9,36 @@ use taskcluster_pulse::clock::Timestamp;
 use taskcluster_pulse::domain::alert::Alert;
 use taskcluster_pulse::domain::hold::Vitals;
 use taskcluster_pulse::domain::inventory::{BrokerConnection, BrokerPermissions, BrokerQueue, BrokerUser, QueueKind};
-use taskcluster_pulse::domain::name::{Name, Names, Permissions, USER_TAG};
+use taskcluster_pulse::domain::name::{Name, Permissions, USER_TAG};
 use taskcluster_pulse::domain::namespace::{Namespace, Version};
 use taskcluster_pulse::domain::notice::Notice;
+use taskcluster_pulse::domain::rotation::Pending;
 use taskcluster_pulse::notify::{Delivered, Notifier, NotifyError};
 use taskcluster_pulse::secret::{Password, PasswordHash};
-use taskcluster_pulse::store::{Change, Digest, Record, Select, Sighting, Store, StoreError, Summary, Write};
+use taskcluster_pulse::store::{Change, Digest, Select, Sighting, Store, StoreError, Summary, Write};
 
-use super::gate::Line;
+use super::gate::{Failure, Fate, Line, Side};
+use super::planted::Plant;
+use super::schedule::settle_budget;
+use super::state::{DELETE, Held, Queue, State, WEEK};
 
-pub const ALERT: u64 = 10;
-pub const DELETE: u64 = 20;
-/// How long after its date a namespace is taken.
-pub const DELAY: Duration = Duration::from_secs(3600);
-/// How old a connection may get.
-pub const OLDEST_CONNECTION: Duration = Duration::from_secs(72 * 3600);
-/// How far the clocks of two processes may be apart where namespaces expire.
-pub const APART: Duration = Duration::from_secs(20);
-
-/// How long the delivery of a notice is tried.
-const WEEK: Duration = Duration::from_secs(7 * 86_400);
-
-/// How long the broker may take to answer, and for a list.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the store may take to answer, the broker for a list, and the mail server.
+const STORING: Duration = Duration::from_secs(5);
 const LISTING: Duration = Duration::from_secs(30);
+const MAILING: Duration = Duration::from_secs(60);
+/// How old a list may be.
+const STALE: Duration = Duration::from_secs(60);
 
-pub struct Queue {
-    pub messages: u64,
-    pub owner: Option<String>,
-    /// When it last had more messages than may be.
-    pub above: Option<Timestamp>,
-}
-
-/// Everything outside the service.
-pub struct State {
-    pub names: Names,
-    pub namespaces: BTreeMap<Name, Namespace>,
-    pub alerts: BTreeMap<String, Alert>,
-    pub notices: BTreeMap<String, Notice>,
-    leases: BTreeMap<String, (String, Timestamp)>,
-    pub users: BTreeMap<String, BrokerUser>,
-    pub permissions: BTreeMap<String, Permissions>,
-    pub queues: BTreeMap<String, Queue>,
-    pub exchanges: BTreeSet<String>,
-    pub connections: BTreeMap<String, BrokerConnection>,
-    /// What was ever to be told, in the order in which it was stored.
-    pub told: Vec<Notice>,
-    /// The ids of what was delivered.
-    pub delivered: Vec<String>,
-    /// Queues of live namespaces that were deleted for their size, with how much was told before, and queues that went
-    /// otherwise.
-    pub deleted: Vec<(String, usize)>,
-    pub vanished: Vec<String>,
-    /// Namespaces that were marked as gone.
-    pub buried: Vec<Name>,
-    /// What is wrong.
-    pub faults: Vec<String>,
-}
-
-impl State {
-    pub fn new(names: Names) -> State {
-        let mut state = State {
-            names,
-            namespaces: BTreeMap::new(),
-            alerts: BTreeMap::new(),
-            notices: BTreeMap::new(),
-            leases: BTreeMap::new(),
-            users: BTreeMap::new(),
-            permissions: BTreeMap::new(),
-            queues: BTreeMap::new(),
-            exchanges: BTreeSet::from([String::new()]),
-            connections: BTreeMap::new(),
-            told: Vec::new(),
-            delivered: Vec::new(),
-            deleted: Vec::new(),
-            vanished: Vec::new(),
-            buried: Vec::new(),
-            faults: Vec::new(),
-        };
-        for foreign in FOREIGN {
-            let user = BrokerUser { name: (*foreign).into(), tags: vec![], hash: PasswordHash::blocked() };
-            state.users.insert((*foreign).into(), user);
-            state.queues.insert((*foreign).into(), Queue { messages: DELETE + 1, owner: None, above: None });
-            state.exchanges.insert((*foreign).into());
-            let connected = Some(Timestamp::from_millis(0));
-            let connection = BrokerConnection { name: (*foreign).into(), user: (*foreign).into(), connected };
-            state.connections.insert((*foreign).into(), connection);
-        }
-        state
-    }
-
-    /// The hash by which a client gets in; `None` where it does not. One by which it got in before is `known`.
-    pub fn lets_in(&self, user: &str, password: &Password, known: Option<&PasswordHash>) -> Option<PasswordHash> {
-        let found = &self.users.get(user).filter(|_| self.permissions.contains_key(user))?.hash;
-        (Some(found) == known || found.verifies(password)).then(|| found.clone())
-    }
-
-    /// Whether a client of this namespace may be at work.
-    pub fn has_clients(&self, name: &Name) -> bool {
-        self.users.values().any(|user| {
-            !user.hash.is_blocked() && self.names.owner_of_user(&user.name).is_some_and(|(owner, _)| owner == *name)
-        })
-    }
-
-    /// What the broker holds of a namespace, by name.
-    pub fn remains(&self, name: &Name) -> Vec<String> {
-        let owner = |user: &str| self.names.owner_of_user(user).map(|(owner, _)| owner);
-        let users = self.users.keys().filter(|user| owner(user).as_ref() == Some(name));
-        let queues = self.queues.keys().filter(|queue| self.names.owner_of_queue(queue).as_ref() == Some(name));
-        let exchanges = self.exchanges.iter().filter(|e| self.names.owner_of_exchange(e).as_ref() == Some(name));
-        let connections = self.connections.values().filter(|c| owner(&c.user).as_ref() == Some(name));
-        users.chain(queues).chain(exchanges).chain(connections.map(|c| &c.name)).cloned().collect()
-    }
-
-    /// Loses what is ours at the broker.
-    pub fn wipe(&mut self) {
-        let foreign = |name: &String| name.is_empty() || FOREIGN.contains(&name.as_str());
-        self.vanished.extend(self.queues.keys().filter(|name| !foreign(name)).cloned());
-        self.users.retain(|name, _| foreign(name));
-        self.permissions.clear();
-        self.queues.retain(|name, _| foreign(name));
-        self.exchanges.retain(foreign);
-        self.connections.retain(|name, _| foreign(name));
-    }
-
-    fn fault(&mut self, what: impl Into<String>) {
-        self.faults.push(what.into());
-    }
-
-    fn require_gone(&mut self, owner: Option<Name>, what: &str, now: Timestamp) {
-        match owner.map(|owner| self.namespaces.get(&owner)) {
-            None => self.fault(format!("{what} was removed, which is not ours")),
-            Some(Some(found)) if found.gone.is_some_and(|gone| gone.since <= now.plus(APART)) => {}
-            Some(_) => self.fault(format!("{what} was removed, whose namespace is not gone")),
-        }
-    }
-
-    fn remove_queue(&mut self, name: &str, now: Timestamp) {
-        let Some(queue) = self.queues.remove(name) else { return };
-        let Some(owner) = self.names.owner_of_queue(name) else {
-            return self.fault(format!("the queue {name} was removed, which is not ours"));
-        };
-        let found = self.namespaces.get(&owner);
-        if found.and_then(|found| found.gone).is_some_and(|gone| gone.since <= now.plus(APART)) {
-            self.vanished.push(name.to_owned());
-        } else if queue.above.is_some_and(|at| now.since(at) < Duration::from_secs(20)) {
-            self.deleted.push((name.to_owned(), self.told.len()));
-        } else {
-            self.fault(format!("the queue {name} was removed, whose namespace is not gone and which is not too large"));
-        }
-    }
-
-    fn close(&mut self, name: &str, now: Timestamp) {
-        let Some(connection) = self.connections.remove(name) else { return };
-        let owner = self.names.owner_of_user(&connection.user).map(|(owner, _)| owner);
-        let old = connection.connected.is_some_and(|at| at.plus(OLDEST_CONNECTION) < now.plus(APART));
-        let queues = self.queues.iter().filter(|(_, queue)| queue.owner.as_deref() == Some(name));
-        let queues: Vec<String> = queues.map(|(name, _)| name.clone()).collect();
-        if owner.is_none() {
-            self.fault(format!("the connection {name} was closed, which is not ours"));
-        }
-        let mut cause = old;
-        for queue in queues {
-            let above = self.queues.remove(&queue).and_then(|queue| queue.above);
-            if !old && above.is_some_and(|at| now.since(at) < Duration::from_secs(20)) {
-                cause = true;
-                self.deleted.push((queue, self.told.len()));
-            } else {
-                self.vanished.push(queue);
-            }
-        }
-        if !cause {
-            self.require_gone(owner, &format!("the connection {name}"), now);
-        }
-    }
-
-    /// Writes one record over the version that it carries.
-    fn write(&mut self, change: &Change, now: Timestamp) -> bool {
-        let stored = |found: Option<Version>, version: Version| match found {
-            None => version.is_new(),
-            Some(found) => !version.is_new() && found == version,
-        };
-        let done = match &change.record {
-            Record::Namespace(namespace) => {
-                let found = self.namespaces.get(&namespace.name);
-                let done = stored(found.map(|found| found.version), namespace.version);
-                let early = namespace.gone.is_some()
-                    && found.is_some_and(|found| found.gone.is_none() && found.expires.plus(DELAY) > now.plus(APART));
-                if done && early {
-                    self.fault(format!("{} was buried before its time", namespace.name));
-                }
-                if done && namespace.gone.is_some() {
-                    self.buried.push(namespace.name.clone());
-                }
-                if done {
-                    let written = Namespace { version: namespace.version.next(), ..namespace.clone() };
-                    self.namespaces.insert(namespace.name.clone(), written);
-                }
-                done
-            }
-            Record::RemoveNamespace(name, version) => {
-                let done = self.namespaces.get(name).is_some_and(|found| found.version == *version);
-                if done {
-                    self.namespaces.remove(name);
-                    let remains = self.remains(name);
-                    if !remains.is_empty() {
-                        self.fault(format!("{name} was forgotten while the broker holds {remains:?}"));
-                    }
-                }
-                done
-            }
-            Record::Alert(alert) => {
-                let done = stored(self.alerts.get(&alert.queue).map(|found| found.version), alert.version);
-                if done {
-                    let written = Alert { version: alert.version.next(), ..alert.clone() };
-                    self.alerts.insert(alert.queue.clone(), written);
-                }
-                done
-            }
-            Record::RemoveAlert(queue, version) => {
-                let done = self.alerts.get(queue).is_some_and(|found| found.version == *version);
-                if done {
-                    self.alerts.remove(queue);
-                }
-                done
-            }
-        };
-        for notice in change.notices.iter().filter(|_| done) {
-            self.told.push(notice.clone());
-            self.notices.insert(notice.id.clone(), notice.clone());
-        }
-        done
-    }
-}
-
-/// Names of users, queues, exchanges and connections that are not ours.
-pub const FOREIGN: &[&str] =
-    &["guest", "taskcluster-a", "queue/other/x", "queue/taskcluster-a", "exchange/taskcluster-a", "taskcluster-a-3"];
-
-/// How one operation reaches the outside.
+/// How one process reaches the outside.
 #[derive(Clone)]
 pub struct Outside {
     pub state: Arc<Mutex<State>>,
     pub line: Line,
+    /// How long the broker may take to answer.
+    pub patience: Duration,
+    /// The rotation interval of this process.
+    pub every: Duration,
+    pub plant: Option<Plant>,
 }
 
 impl Outside {
@@ -260,19 +46,63 @@ impl Outside {
         self.state.lock().unwrap()
     }
 
-    async fn store<T>(&self, call: &'static str, apply: impl FnOnce(&mut State) -> T) -> Result<T, StoreError> {
-        let done = self.line.call(call, None, || apply(&mut self.state())).await;
-        done.map_err(|call| StoreError::Unavailable(call.to_owned()))
+    fn is(&self, plant: Plant) -> bool {
+        self.plant == Some(plant)
+    }
+
+    async fn store<T>(&self, call: &str, apply: impl FnOnce(&mut State, Fate) -> T) -> Result<T, StoreError> {
+        let op = self.line.op();
+        let done = self.line.call(Side::Store, call, STORING, |fate| apply(&mut self.state(), fate)).await;
+        self.state().heard.insert(op, done.is_ok());
+        done.map_err(|failure| match failure {
+            Failure::Unavailable(call) => StoreError::Unavailable(call),
+            Failure::Denied | Failure::Garbled => StoreError::Failed("it is odd".into()),
+        })
     }
 
     async fn broker<T>(
         &self,
-        call: &'static str,
-        patience: Duration,
+        call: impl Into<String>,
         apply: impl FnOnce(&mut State, Timestamp) -> T,
     ) -> Result<T, BrokerError> {
-        let done = self.line.call(call, Some(patience), || apply(&mut self.state(), self.line.time.now())).await;
-        done.map_err(|call| BrokerError::Unavailable(call.to_owned()))
+        let apply = |_| apply(&mut self.state(), self.line.time.now());
+        self.line.call(Side::Broker, call, self.patience, apply).await.map_err(broker_error)
+    }
+
+    /// A list, of which `each` makes an item.
+    async fn list<T>(&self, call: &str, list: impl FnOnce(&Held) -> Vec<T>) -> Result<Vec<T>, BrokerError> {
+        let (now, odd) = (|| self.line.time.now(), self.line.op() % 2);
+        let apply = |fate| {
+            let state = self.state();
+            let stale = fate == Fate::Stale && now().since(state.earlier.1) < STALE;
+            let listed = list(if stale { &state.earlier.0 } else { &state.broker });
+            let kept = |(at, item)| (fate != Fate::Partial || at == 0 || at % 2 == odd).then_some(item);
+            listed.into_iter().enumerate().filter_map(kept).collect()
+        };
+        self.line.call(Side::Broker, call, LISTING, apply).await.map_err(broker_error)
+    }
+
+    /// The record as it is read.
+    fn read(&self, mut found: Namespace) -> Namespace {
+        let rotation = &mut found.rotation;
+        if let Some(pending) = rotation.pending.clone().filter(|_| rotation.active.is_none()) {
+            let mut credentials = pending.credentials.clone();
+            if self.is(Plant::FreshPending) {
+                credentials.password = Password::random();
+                rotation.pending = Some(Pending { credentials, ..pending });
+            } else if self.is(Plant::PendingHandedOut) {
+                rotation.active = Some(credentials);
+            }
+        }
+        found
+    }
+}
+
+fn broker_error(failure: Failure) -> BrokerError {
+    match failure {
+        Failure::Unavailable(call) => BrokerError::Unavailable(call),
+        Failure::Denied => BrokerError::Denied("wrong password".into()),
+        Failure::Garbled => BrokerError::Garbled("it is no JSON".into()),
     }
 }
 
@@ -283,42 +113,44 @@ fn summary(found: &Namespace) -> Summary {
 #[async_trait]
 impl Store for Outside {
     async fn namespace(&self, name: &Name) -> Result<Option<Namespace>, StoreError> {
-        self.store("read a namespace", |state| state.namespaces.get(name).cloned()).await
+        let read = |state: &mut State, _| state.store.namespaces.get(name).cloned();
+        Ok(self.store("read a namespace", read).await?.map(|found| self.read(found)))
     }
 
     async fn summaries(&self, _: Option<&str>, _: u32) -> Result<Vec<Summary>, StoreError> {
-        self.store("list namespaces", |state| {
-            state.namespaces.values().filter(|n| n.gone.is_none()).map(summary).collect()
-        })
-        .await
+        let list =
+            |state: &mut State, _| state.store.namespaces.values().filter(|n| n.gone.is_none()).map(summary).collect();
+        self.store("list namespaces", list).await
     }
 
     async fn summary(&self, name: &Name) -> Result<Option<Summary>, StoreError> {
-        self.store("show a namespace", |state| {
-            state.namespaces.get(name).filter(|found| found.gone.is_none()).map(summary)
-        })
-        .await
+        let show =
+            |state: &mut State, _| state.store.namespaces.get(name).filter(|found| found.gone.is_none()).map(summary);
+        self.store("show a namespace", show).await
     }
 
     async fn namespaces(&self, select: Select) -> Result<Vec<Namespace>, StoreError> {
-        self.store("read namespaces", |state| {
+        let op = self.line.op();
+        self.store("read namespaces", |state, _| {
             let wanted = |found: &&Namespace| match select {
                 Select::All => true,
-                // Nothing is sealed here.
                 Select::Sealed => false,
                 Select::Due { now, abandoned, .. } => {
+                    let usual = now.minus(settle_budget(self.every));
+                    let abandoned = if self.is(Plant::NoDeadline) { usual } else { abandoned };
                     let since = found.rotation.pending.as_ref().map(|pending| pending.since);
                     found.gone.is_none() && since.map_or(found.rotation.due <= now, |since| since <= abandoned)
                 }
             };
-            state.namespaces.values().filter(wanted).cloned().collect()
+            let seen = state.first_seen.get(&op).unwrap_or(&state.store);
+            seen.namespaces.values().filter(wanted).cloned().collect()
         })
         .await
     }
 
     async fn changed(&self, known: &[(Name, Version)]) -> Result<Vec<(Name, Option<Namespace>)>, StoreError> {
-        self.store("read what changed", |state| {
-            let found = known.iter().map(|(name, version)| (name, version, state.namespaces.get(name)));
+        self.store("read what changed", |state, _| {
+            let found = known.iter().map(|(name, version)| (name, version, state.store.namespaces.get(name)));
             let changed = found.filter(|(_, version, found)| found.map(|found| found.version) != Some(**version));
             changed.map(|(name, _, found)| (name.clone(), found.cloned())).collect()
         })
@@ -326,55 +158,85 @@ impl Store for Outside {
     }
 
     async fn alerts(&self) -> Result<Vec<Alert>, StoreError> {
-        self.store("read alerts", |state| state.alerts.values().cloned().collect()).await
+        let op = self.line.op();
+        let read =
+            |state: &mut State, _| state.first_seen.get(&op).unwrap_or(&state.store).alerts.values().cloned().collect();
+        self.store("read alerts", read).await
     }
 
     async fn write(&self, changes: &[Change]) -> Result<Vec<Write>, StoreError> {
-        self.store("write", |state| {
+        let op = self.line.op();
+        let written = self.store("write", |state, fate| {
             let now = self.line.time.now();
-            let write = |change| if state.write(change, now) { Write::Done } else { Write::Lost };
+            let write = |change: &Change| {
+                let planted = self.plant.map(|plant| plant.change(change, &state.store, self.every));
+                let (change, forced) = planted.unwrap_or_else(|| (change.clone(), false));
+                let done = fate != Fate::Lose && state.write(&change, forced, now);
+                if !done && self.is(Plant::MailBeforeRecord) {
+                    state.notices.extend(change.notices);
+                }
+                if done { Write::Done } else { Write::Lost }
+            };
             changes.iter().map(write).collect()
-        })
-        .await
+        });
+        let written = written.await?;
+        let state = &mut *self.state();
+        for (_, user) in state.deferred.extract_if(.., |(by, _)| *by == op) {
+            state.broker.users.insert(user.name.clone(), user);
+        }
+        Ok(written)
     }
 
     async fn take_notices(&self, now: Timestamp, retry: Timestamp, limit: u32) -> Result<Vec<Notice>, StoreError> {
-        self.store("take notices", |state| {
-            let due = state.notices.values_mut().filter(|notice| notice.due <= now).take(limit as usize);
-            due.map(|notice| {
-                notice.due = retry;
-                notice.attempts += 1;
-                notice.clone()
-            })
-            .collect()
+        let op = self.line.op();
+        self.store("take notices", |state, _| {
+            let due = state.notices.iter_mut().filter(|notice| notice.due <= now).take(limit as usize);
+            let taken: Vec<_> = due
+                .map(|notice| {
+                    notice.due = retry;
+                    notice.attempts += 1;
+                    notice.clone()
+                })
+                .collect();
+            for notice in taken.iter().filter(|notice| !state.removed.contains(&notice.id)) {
+                state.taken.insert((op, notice.id.clone()), self.line.time.now());
+            }
+            if self.is(Plant::NoticeLost) {
+                state.notices.retain(|notice| notice.due != retry);
+            }
+            taken
         })
         .await
     }
 
     async fn postpone_notice(&self, id: &str, retry: Timestamp) -> Result<(), StoreError> {
-        self.store("postpone a notice", |state| {
-            if let Some(notice) = state.notices.get_mut(id) {
-                notice.due = retry;
-            }
-        })
-        .await
+        let postpone = |state: &mut State, _| {
+            state.notices.iter_mut().filter(|notice| notice.id == id).for_each(|notice| notice.due = retry);
+        };
+        self.store("postpone a notice", postpone).await
     }
 
     async fn remove_notice(&self, id: &str) -> Result<(), StoreError> {
-        self.store("remove a notice", |state| {
-            let known = state.notices.get(id).is_some_and(|notice| self.line.time.now().since(notice.created) < WEEK);
-            if known && !state.delivered.iter().any(|delivered| delivered == id) {
+        self.store("remove a notice", |state, _| {
+            let now = self.line.time.now();
+            let fresh = state.notices.iter().any(|notice| notice.id == id && now.since(notice.created) < WEEK);
+            if fresh && !state.delivered.iter().any(|delivered| delivered == id) {
                 state.fault("a notice was removed that nobody got");
             }
-            state.notices.remove(id);
+            state.removed.push(id.to_owned());
+            if !self.is(Plant::NoticeTwice) {
+                state.notices.retain(|notice| notice.id != id);
+            }
         })
         .await
     }
 
     async fn lease(&self, task: &str, holder: &str, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
-        self.store("lease", |state| {
+        self.store("lease", |state, _| {
             let taken = state.leases.get(task).is_some_and(|(by, until)| by != holder && *until > now);
+            let taken = taken && !self.is(Plant::AlertWithoutCompare);
             if !taken {
+                state.overlap |= state.leases.contains_key(task);
                 state.leases.insert(task.to_owned(), (holder.to_owned(), until));
             }
             !taken
@@ -383,7 +245,7 @@ impl Store for Outside {
     }
 
     async fn release(&self, task: &str, holder: &str) -> Result<(), StoreError> {
-        self.store("release", |state| {
+        self.store("release", |state, _| {
             if state.leases.get(task).is_some_and(|(by, _)| by == holder) {
                 state.leases.remove(task);
             }
@@ -391,106 +253,111 @@ impl Store for Outside {
         .await
     }
 
+    /// The store's clock is right, and the API is always within its clients' reach.
     async fn beat(&self, _: Timestamp, _: Duration) -> Result<Timestamp, StoreError> {
-        Ok(self.line.time.now())
+        self.store("beat", |_, _| self.line.time.now()).await
     }
 
     async fn vitals(&self, _: Timestamp) -> Result<Vitals, StoreError> {
-        Ok(Vitals { now: self.line.time.now(), heartbeat: None })
+        self.store("tell the time", |_, _| Vitals { now: self.line.time.now(), heartbeat: None }).await
     }
 
+    /// Requests are told apart before they come here.
     async fn sight(&self, _: &Digest, sighting: Sighting, _: Timestamp) -> Result<Sighting, StoreError> {
         Ok(sighting)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        Ok(())
+        self.store("ping the store", |_, _| ()).await
     }
 }
 
 #[async_trait]
 impl Broker for Outside {
     async fn put_user(&self, user: &str, hash: &PasswordHash) -> Result<Put, BrokerError> {
-        self.broker("put a user", PATIENCE, |state, _| {
+        let op = self.line.op();
+        self.broker(format!("put {user}"), |state, _| {
             let put = BrokerUser { name: user.to_owned(), tags: vec![USER_TAG.to_owned()], hash: hash.clone() };
-            if state.users.insert(user.to_owned(), put).is_some() { Put::Known } else { Put::PerhapsNew }
+            let known = state.broker.users.contains_key(user);
+            if known && self.is(Plant::ToldAfterPromotion) {
+                state.deferred.push((op, put));
+            } else {
+                state.broker.users.insert(user.to_owned(), put);
+            }
+            if known { Put::Known } else { Put::PerhapsNew }
         })
         .await
     }
 
     async fn put_permissions(&self, user: &str, permissions: &Permissions) -> Result<(), BrokerError> {
-        self.broker("put permissions", PATIENCE, |state, _| {
-            if !state.users.contains_key(user) {
+        self.broker(format!("allow {user}"), |state, _| {
+            if !state.broker.users.contains_key(user) {
                 return Err(BrokerError::Refused("no such user".into()));
             }
-            state.permissions.insert(user.to_owned(), permissions.clone());
+            state.broker.permissions.insert(user.to_owned(), permissions.clone());
             Ok(())
         })
         .await?
     }
 
     async fn delete_user(&self, user: &str) -> Result<(), BrokerError> {
-        self.broker("delete a user", PATIENCE, |state, now| {
-            if state.users.remove(user).is_some() {
+        self.broker(format!("delete {user}"), |state, now| {
+            if state.broker.users.remove(user).is_some() {
                 let owner = state.names.owner_of_user(user).map(|(owner, _)| owner);
                 state.require_gone(owner, &format!("the user {user}"), now);
             }
-            state.permissions.remove(user);
-            let theirs: Vec<_> =
-                state.connections.values().filter(|c| c.user == user).map(|c| c.name.clone()).collect();
-            theirs.iter().for_each(|name| state.close(name, now));
+            state.broker.permissions.remove(user);
+            state.close_all_of(user, now);
         })
         .await
     }
 
     async fn users(&self) -> Result<Vec<BrokerUser>, BrokerError> {
-        self.broker("list users", LISTING, |state, _| state.users.values().cloned().collect()).await
+        self.list("list users", |held| held.users.values().cloned().collect()).await
     }
 
     async fn permissions(&self) -> Result<Vec<BrokerPermissions>, BrokerError> {
-        self.broker("list permissions", LISTING, |state, _| {
-            let given = |(user, permissions): (&String, &Permissions)| BrokerPermissions {
-                user: user.clone(),
-                permissions: permissions.clone(),
-            };
-            state.permissions.iter().map(given).collect()
-        })
-        .await
+        let given = |(user, permissions): (&String, &Permissions)| BrokerPermissions {
+            user: user.clone(),
+            permissions: permissions.clone(),
+        };
+        self.list("list permissions", |held| held.permissions.iter().map(given).collect()).await
     }
 
     async fn queues(&self) -> Result<Vec<BrokerQueue>, BrokerError> {
-        self.broker("list queues", LISTING, |state, _| state.queues.iter().map(seen).collect()).await
+        self.list("list queues", |held| held.queues.iter().map(seen).collect()).await
     }
 
     async fn queue(&self, queue: &str) -> Result<Option<BrokerQueue>, BrokerError> {
-        self.broker("look at a queue", PATIENCE, |state, _| state.queues.get_key_value(queue).map(seen)).await
+        let look = |state: &mut State, _| state.broker.queues.get_key_value(queue).map(seen);
+        let found = self.broker(format!("look at {queue}"), look).await?;
+        let messages =
+            |found: &BrokerQueue| if self.is(Plant::NoSecondLook) { Some(DELETE + 1) } else { found.messages };
+        Ok(found.map(|found| BrokerQueue { messages: messages(&found), ..found }))
     }
 
     async fn queue_owner(&self, queue: &str) -> Result<Option<String>, BrokerError> {
-        self.broker("ask for a queue's owner", PATIENCE, |state, _| {
-            state.queues.get(queue).and_then(|found| found.owner.clone())
-        })
-        .await
+        let ask = |state: &mut State, _| state.broker.queues.get(queue).and_then(|found| found.owner.clone());
+        self.broker(format!("ask who owns {queue}"), ask).await
     }
 
     async fn exchanges(&self) -> Result<Vec<String>, BrokerError> {
-        self.broker("list exchanges", LISTING, |state, _| state.exchanges.iter().cloned().collect()).await
+        self.list("list exchanges", |held| held.exchanges.iter().cloned().collect()).await
     }
 
     async fn connections(&self) -> Result<Vec<BrokerConnection>, BrokerError> {
-        self.broker("list connections", LISTING, |state, _| state.connections.values().cloned().collect()).await
+        self.list("list connections", |held| held.connections.values().cloned().collect()).await
     }
 
     async fn connections_of(&self, user: &str) -> Result<Vec<BrokerConnection>, BrokerError> {
-        self.broker("list a user's connections", PATIENCE, |state, _| {
-            state.connections.values().filter(|c| c.user == user).cloned().collect()
-        })
-        .await
+        let list =
+            |state: &mut State, _| state.broker.connections.values().filter(|c| c.user == user).cloned().collect();
+        self.broker(format!("list connections of {user}"), list).await
     }
 
     async fn delete_queue(&self, queue: &str) -> Result<(), BrokerError> {
-        self.broker("delete a queue", PATIENCE, |state, now| {
-            if state.queues.get(queue).is_some_and(|found| found.owner.is_some()) {
+        self.broker(format!("delete {queue}"), |state, now| {
+            if state.broker.queues.get(queue).is_some_and(|found| found.owner.is_some()) {
                 return Err(BrokerError::Refused("it is exclusive".into()));
             }
             state.remove_queue(queue, now);
@@ -500,8 +367,8 @@ impl Broker for Outside {
     }
 
     async fn delete_exchange(&self, exchange: &str) -> Result<(), BrokerError> {
-        self.broker("delete an exchange", PATIENCE, |state, now| {
-            if state.exchanges.remove(exchange) {
+        self.broker(format!("delete {exchange}"), |state, now| {
+            if state.broker.exchanges.remove(exchange) {
                 state.require_gone(state.names.owner_of_exchange(exchange), &format!("the exchange {exchange}"), now);
             }
         })
@@ -509,20 +376,21 @@ impl Broker for Outside {
     }
 
     async fn close_connection(&self, connection: &str, _: &str) -> Result<(), BrokerError> {
-        self.broker("close a connection", PATIENCE, |state, now| state.close(connection, now)).await
+        self.broker(format!("close {connection}"), |state, now| state.close(connection, now)).await
     }
 
     async fn close_connections_of(&self, user: &str, _: &str) -> Result<(), BrokerError> {
-        self.broker("close a user's connections", PATIENCE, |state, now| {
-            let theirs: Vec<_> =
-                state.connections.values().filter(|c| c.user == user).map(|c| c.name.clone()).collect();
-            theirs.iter().for_each(|name| state.close(name, now));
-        })
-        .await
+        self.broker(format!("close connections of {user}"), |state, now| state.close_all_of(user, now)).await
     }
 
     async fn ping(&self) -> Result<(), BrokerError> {
-        self.broker("ping", PATIENCE, |_, _| ()).await
+        let op = self.line.op();
+        self.broker("ping", |state, _| {
+            if self.is(Plant::StoreBeforeBroker) {
+                state.first_seen.insert(op, state.store.clone());
+            }
+        })
+        .await
     }
 }
 
@@ -534,7 +402,9 @@ fn seen((name, queue): (&String, &Queue)) -> BrokerQueue {
 #[async_trait]
 impl Notifier for Outside {
     async fn deliver(&self, notice: &Notice) -> Result<Delivered, NotifyError> {
-        let sent = self.line.call("send a mail", None, || self.state().delivered.push(notice.id.clone())).await;
-        sent.map(|()| Delivered::Sent).map_err(|call| NotifyError::Temporary(call.to_owned()))
+        let op = self.line.op();
+        let deliver = |_| self.state().deliver(op, &notice.id, self.line.time.now());
+        let sent = self.line.call(Side::Mail, "send a mail", MAILING, deliver).await;
+        sent.map(|()| Delivered::Sent).map_err(|_| NotifyError::Temporary("the mail server is away".into()))
     }
 }
