@@ -395,6 +395,28 @@ async fn rotation_waits_while_no_web_process_beats_and_a_while_after_but_not_for
     assert!(went_on.reports[0].contains("although no web process was reachable since"), "{:?}", went_on.reports);
 }
 
+#[tokio::test]
+async fn expiry_waits_too_because_nobody_can_put_off_the_end_of_a_namespace() {
+    let world = World::new(StoreKind::Sqlite, BrokerKind::Fake).await;
+    let service = world.service();
+    world.claim("taskcluster-a").await.unwrap();
+    service.beat().await.unwrap();
+    world.clock.advance(6 * HOUR);
+    let plan = service.expire(&world.expiry_policy(), true).await.unwrap();
+    assert_eq!(plan.plan.unwrap().len(), 1);
+    assert!(plan.held.unwrap().contains("no web process was reachable since"));
+    let held = service.expire(&world.expiry_policy(), false).await.unwrap();
+    assert!(held.changed == 0 && held.held.is_some());
+    assert_eq!(stored(&world, "taskcluster-a").await.gone, None);
+    // The API is back, and who holds the namespace claims it in time.
+    service.beat().await.unwrap();
+    assert!(service.expire(&world.expiry_policy(), false).await.unwrap().held.is_some());
+    world.claim("taskcluster-a").await.unwrap();
+    world.clock.advance(2 * MINUTE);
+    assert_eq!(service.expire(&world.expiry_policy(), false).await.unwrap().held, None);
+    assert_eq!(stored(&world, "taskcluster-a").await.gone, None);
+}
+
 /// The broker may not have been told of the pending password yet: telling it would end the former one.
 #[tokio::test]
 async fn while_rotation_waits_a_switch_that_was_begun_is_not_finished() {

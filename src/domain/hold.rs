@@ -1,8 +1,8 @@
-//! Whether rotation has to wait: because programs can't claim, or because a clock is wrong.
+//! Whether rotation and expiry have to wait: because programs can't claim, or because a clock is wrong.
 //!
 //! A program that can't claim keeps the password that it has, which may be that of the standby user. The next switch would
 //! overwrite that one, so rotation waits while the API is out of its clients' reach, and for a while after it came back,
-//! so that those who were cut off can claim first. The web processes' heartbeat in the store tells.
+//! so that those who were cut off can claim first. Nor could such a program put off the end of its namespace. The web processes' heartbeat in the store tells.
 //!
 //! Nothing waits where no heartbeat was ever stored: then nobody runs a web process that has one.
 
@@ -56,7 +56,7 @@ impl HoldPolicy {
         let HoldPolicy { silence, longest, .. } = *self;
         let Some(Heartbeat { last, since }) = heartbeat else { return Rotating::Free };
         if now.since(last) > longest.max(silence) {
-            return Rotating::Despite(format!("rotating although no web process was reachable since {last}"));
+            return Rotating::Despite(format!("going on although no web process was reachable since {last}"));
         }
         if now.since(last) > silence {
             return Rotating::Held(format!("no web process was reachable since {last}, so nobody could claim"));

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::{Service, ServiceError};
@@ -60,12 +61,13 @@ impl Service {
     }
 
     async fn claim_in_store(&self, asked: &ClaimRequest) -> Result<Claimed, ServiceError> {
+        let patience = Instant::now() + self.policy.first_claim_timeout;
         let _turn = self.turns.wait(&asked.name).await;
         for _ in 0..ATTEMPTS {
             let now = self.clock.now();
             let deadline = self.deadline(now, "a claim");
             let Some(namespace) = self.prepare(asked, now).await? else { continue };
-            let Some(namespace) = self.settle(namespace, deadline).await? else { continue };
+            let Some(namespace) = self.settle(namespace, deadline, patience).await? else { continue };
             let Some(active) = &namespace.rotation.active else { continue };
             let reclaim_at = namespace.reclaim_at(now, self.policy.expiration_delay);
             if reclaim_at <= self.clock.now() {

@@ -65,7 +65,7 @@ impl Service {
         self.apply(plan, &seen, &Limits { deadline, delete_threshold }, outcome).await
     }
 
-    /// Ends namespaces that have expired. A dry run only plans.
+    /// Ends namespaces that have expired, unless that has to wait as rotation has. A dry run only plans.
     ///
     /// # Errors
     /// As for [`Service::sweep`].
@@ -90,6 +90,10 @@ impl Service {
         for _ in 0..EXPIRY_ROUNDS {
             let now = self.clock.now();
             let deadline = self.deadline(now, "an expiry");
+            // Who can't claim can't move its namespace's date.
+            if self.is_held(outcome).await? && !dry_run {
+                return Ok(());
+            }
             let inventory = self.inventory().await?;
             let namespaces = self.store.namespaces(Select::All).await?;
             let seen = Snapshot { inventory, namespaces, alerts: Vec::new() };

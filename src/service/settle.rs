@@ -7,6 +7,8 @@
 //! A process that dies between any two steps leaves a pending password behind, and whoever finds it takes the same steps
 //! with the same password.
 
+use tokio::time::Instant;
+
 use super::{Deadline, Service, ServiceError};
 use crate::broker::{BrokerError, Put};
 use crate::domain::name::{Name, Slot};
@@ -20,24 +22,23 @@ impl Service {
     /// Settles what is pending where nothing is active yet; a claim of a namespace with an active password returns that
     /// one and leaves the rest to the rotation. `None` where the record is no longer the one that was read.
     ///
-    /// A broker that hangs must not make the caller hang, so the waiting has an end. And however many first claims come at
+    /// A broker that hangs must not make the caller hang, so the waiting has an end, which is `patience`. And however many first claims come at
     /// once, no more of them are at the broker than it can do: those are soon done, where all of them at once would all be
     /// too late. What is cut off here is finished with the same password by the next claim, or by the rotation.
     pub(super) async fn settle(
         &self,
         namespace: Namespace,
         deadline: Deadline,
+        patience: Instant,
     ) -> Result<Option<Namespace>, ServiceError> {
         if namespace.rotation.active.is_some() {
             return Ok(Some(namespace));
         }
-        let patience = self.policy.first_claim_timeout;
-        let told = tokio::time::timeout(patience, async {
+        let told = tokio::time::timeout_at(patience, async {
             let _turn = self.first_claims.acquire().await;
             self.tell_broker(&namespace, true, deadline).await
         });
-        let late =
-            |_| BrokerError::Unavailable(format!("it did not make the users of a new namespace within {patience:?}"));
+        let late = |_| BrokerError::Unavailable("it did not make the users of a new namespace in time".to_owned());
         told.await.map_err(late)??;
         self.promote(namespace).await
     }

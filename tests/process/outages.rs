@@ -177,6 +177,6 @@ async fn rotation_waits_while_the_web_part_does_not_answer() {
             sleep(Duration::from_millis(50)).await;
         }
     };
-    let went_on = timeout(PATIENCE, held("note: rotating although no web process was reachable since"));
+    let went_on = timeout(PATIENCE, held("note: going on although no web process was reachable since"));
     assert!(went_on.await.is_ok());
 }
