@@ -107,3 +107,19 @@ fn each_file_says_what_it_is_for() {
         assert!(text.starts_with("//! "), "{} does not open with a //! comment", path.display());
     }
 }
+
+#[test]
+fn every_test_that_the_page_on_faults_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/dependability.md")).unwrap();
+    let tests: String = sources("tests").into_iter().chain(sources("src")).map(|(_, text)| text).collect();
+    let rows = page.lines().filter(|line| line.starts_with("| ") && line.contains('`'));
+    let named: Vec<_> =
+        rows.filter_map(|row| row.rsplit('|').nth(1)).flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    assert!(named.len() > 40, "{named:?}");
+    for name in named {
+        let test = name.rsplit("::").find(|part| *part != "…").unwrap().trim_end_matches('…');
+        let known = tests.contains(&format!("fn {test}")) || root.join(format!("tests/{test}.rs")).exists();
+        assert!(known || tests.contains(&format!("mod {test};")), "{name}");
+    }
+}
