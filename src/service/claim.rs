@@ -91,6 +91,8 @@ impl Service {
     async fn prepare(&self, asked: &ClaimRequest, now: Timestamp) -> Result<Option<Namespace>, ServiceError> {
         let found = self.store.namespace(&asked.name).await?;
         self.remember(&asked.name, found.as_ref());
+        let is_gone = found.as_ref().is_some_and(|found| found.gone.is_some());
+        let now = if is_gone { self.shared_time().await? } else { now };
         match decide_claim(found.as_ref(), asked, now, self.policy.settle_budget, Password::random) {
             Claim::Keep => Ok(found),
             Claim::Wait(until) => Err(ServiceError::CleaningUp { name: asked.name.clone(), until }),

@@ -67,10 +67,17 @@ impl Service {
         Some(wrong)
     }
 
-    /// Whether a rotation has to wait; it is noted why. While it waits, nothing is finished either that another process
-    /// began: the broker may not have been told yet, and telling it would overwrite a password that clients still use. The
-    /// active password is handed out meanwhile. What a first claim began is finished by claims.
-    pub(super) async fn is_held(&self, outcome: &mut Outcome) -> Result<bool, StoreError> {
+    /// What time it is by the store's clock, which all processes share. The times of tombstones are of this clock, so that no
+    /// claim revives what another process is removing, however far their clocks are apart.
+    pub(super) async fn shared_time(&self) -> Result<Timestamp, StoreError> {
+        Ok(self.vitals().await?.0.now)
+    }
+
+    /// Whether a run has to wait, and the time by the store's clock; it is noted why. While rotation waits, nothing is
+    /// finished either that another process began: the broker may not have been told yet, and telling it would overwrite a
+    /// password that clients still use. The active password is handed out meanwhile. What a first claim began is finished
+    /// by claims.
+    pub(super) async fn is_held(&self, outcome: &mut Outcome) -> Result<(bool, Timestamp), StoreError> {
         let (vitals, wrong_clock) = self.vitals().await?;
         outcome.held = match (wrong_clock, self.policy.hold.rotating(vitals)) {
             (Some(wrong), _) => Some(wrong.to_string()),
@@ -81,6 +88,6 @@ impl Service {
             }
             (None, Rotating::Free) => None,
         };
-        Ok(outcome.held.is_some())
+        Ok((outcome.held.is_some(), vitals.now))
     }
 }

@@ -88,10 +88,10 @@ impl Service {
     ) -> Result<(), ServiceError> {
         let mut policy = policy.clone();
         for _ in 0..EXPIRY_ROUNDS {
-            let now = self.clock.now();
-            let deadline = self.deadline(now, "an expiry");
+            let deadline = self.deadline(self.clock.now(), "an expiry");
             // Who can't claim can't move its namespace's date.
-            if self.is_held(outcome).await? && !dry_run {
+            let (held, now) = self.is_held(outcome).await?;
+            if held && !dry_run {
                 return Ok(());
             }
             let inventory = self.inventory().await?;

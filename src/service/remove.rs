@@ -131,9 +131,8 @@ impl Service {
         remains: &Remains,
         reason: &str,
     ) -> Result<bool, ServiceError> {
-        let now = self.clock.now();
-        let deadline = Deadline::after(CLEANING_LEASE / 2, now, "a clean-up");
-        let reserved = reserve(tombstone, Some(now.plus(CLEANING_LEASE)));
+        let deadline = Deadline::after(CLEANING_LEASE / 2, self.clock.now(), "a clean-up");
+        let reserved = reserve(tombstone, Some(self.shared_time().await?.plus(CLEANING_LEASE)));
         let Some(tombstone) = self.replace(reserved).await? else { return Ok(false) };
         let Remains { users, connections, queues, exchanges } = remains;
         // Users first: without them nobody makes anew what is being removed. Their connections would be closed with them;

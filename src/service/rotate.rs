@@ -57,7 +57,7 @@ impl Service {
     async fn rotate_batch(&self, outcome: &mut Outcome) -> Result<bool, ServiceError> {
         let now = self.clock.now();
         let deadline = self.deadline(now, "a rotation");
-        if self.is_held(outcome).await? {
+        if self.is_held(outcome).await?.0 {
             return Ok(false);
         }
         let due = self.due(now, BATCH).await?;

@@ -10,7 +10,7 @@ use taskcluster_pulse::clock::Timestamp;
 use super::gate::{ANSWER, Fate, Side};
 use super::planted::Plant;
 use super::schedule::{BEGIN, DAY, HOUR, MINUTE, NAMES, QUEUES, SECOND, Schedule};
-use super::state::{ALERT, APART, DELETE};
+use super::state::{ALERT, DELETE};
 use super::step::{Setup, Step, Work, millis};
 
 /// What a schedule is about: how often which work begins, how often others do something, and of how many namespaces.
@@ -78,7 +78,7 @@ impl Chooser {
         // A sweep knows when others rotate only if they do it as often.
         let changed = if breaks { every } else { *pick(&mut rng, &others) };
         let quarter = every.min(changed) / 4;
-        let apart = i64::try_from(millis(if focus.expire > 0 { APART.min(quarter) } else { quarter })).unwrap();
+        let apart = i64::try_from(millis(quarter)).unwrap();
         let mut ahead = || if rng.random_bool(0.5) { 0 } else { rng.random_range(0..apart) };
         let setup = Setup {
             every: [millis(every), millis(changed), millis(changed)],
