@@ -119,7 +119,7 @@ fn smtp(url: &Url) -> bool {
     let tls = url.query_pairs().find(|(key, _)| key == "tls").map(|(_, how)| how.into_owned());
     let known = match url.scheme() {
         "smtps" => true,
-        "smtp" => matches!(tls.as_deref(), None | Some("required" | "opportunistic")),
+        "smtp" => matches!(tls.as_deref(), None | Some("required" | "opportunistic" | "none")),
         _ => false,
     };
     known && url.has_host()
@@ -186,7 +186,7 @@ mod tests {
         for url in ["sqlite:", "mysql://h/d", "x.sqlite"] {
             assert!((DATABASE_URL.parse)(&json!(url)).is_err(), "{url}");
         }
-        for url in ["smtp://h", "smtps://u:p@h:465", "smtp://h:587?tls=required"] {
+        for url in ["smtp://h", "smtps://u:p@h:465", "smtp://h:587?tls=required", "smtp://h?tls=none"] {
             assert!((SMTP_URL.parse)(&json!(url)).is_ok(), "{url}");
         }
         for url in ["h:25", "http://h", "smtp://h?tls=maybe", "smtp:"] {

@@ -273,7 +273,8 @@ settings! {
         /// needs `smtpUrl` and `from`; `log` for a line in our own log alone.
         method: NotifyMethod = METHOD, "log", "method", "NOTIFY_METHOD";
         /// The mail server. User and password are percent-encoded, or left out. `smtps` begins with TLS; `smtp` turns to it
-        /// with `?tls=required` behind the port, where it can with `?tls=opportunistic`, and else not at all.
+        /// before anything is sent, with `?tls=opportunistic` where the server offers that, with `?tls=none` never. A
+        /// password is sent with `opportunistic` by no means.
         smtp_url: Secret = SMTP_URL, "", "smtpUrl", "NOTIFY_SMTP_URL";
         /// Who e-mail comes from.
         from: String = MAILBOX, "", "from", "NOTIFY_FROM";
