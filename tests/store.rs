@@ -611,6 +611,9 @@ async fn a_beat_begins_anew_after_a_pause(backend: Backend) {
     let right = store.beat(now, 2 * MINUTE).await.unwrap();
     assert!(right < Timestamp::from_millis(9_000_000_000_000));
     assert_eq!(store.vitals(now).await.unwrap().heartbeat, Some(Heartbeat { last: right, since: back }));
+    backend.execute("UPDATE heartbeat SET last = 9000000000000, since = 9000000000000").await;
+    let right = store.beat(now, 2 * MINUTE).await.unwrap();
+    assert_eq!(store.vitals(now).await.unwrap().heartbeat, Some(Heartbeat { last: right, since: right }));
     assert_eq!(backend.texts("SELECT CAST(count(*) AS TEXT) FROM heartbeat").await, [Some("1".to_owned())]);
 }
 

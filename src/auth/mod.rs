@@ -262,6 +262,11 @@ impl Authenticator {
         }
     }
 
+    /// Whether it can be told here who made a request, without asking the auth service.
+    pub fn tells_by_itself(&self, request: &SignedRequest<'_>) -> bool {
+        self.service.is_none() || self.is_ours_to_tell(request)
+    }
+
     /// Whether the request names a client of the directory, or one that such a client issued a certificate for. That proves
     /// nothing: it only chooses who checks the request, and both check all of it.
     fn is_ours_to_tell(&self, request: &SignedRequest<'_>) -> bool {

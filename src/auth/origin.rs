@@ -5,7 +5,7 @@
 //! Whoever makes the first two up gains nothing. They choose the port that the signature must cover, and a signature
 //! over any port needs the key. All that they allow is to replay here a request that was signed for the same host,
 //! method and path at another port; within the clock skew a captured request can be replayed at its own port anyway.
-//! The third names an address for the log, and nobody is let in for an address. Where the proxies are named in the settings,
+//! The third names an address for the log and for limits, and nobody is let in for an address. Where the proxies are named in the settings,
 //! none of the three is believed from anybody else: `http` has removed them by then.
 
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ pub struct Origin {
     pub host: String,
     /// The port that its sender connected to.
     pub port: u16,
-    /// The sender's address, for the log and for Taskcluster; nothing is decided by it.
+    /// The sender's address, for the log, for Taskcluster, and for the limits of callers without credentials.
     pub source_ip: IpAddr,
 }
 

@@ -19,20 +19,20 @@
 //! answer, the oldest could be made again. Nobody can bring that about without being authenticated.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
+use tokio::time::{Instant, timeout};
 
 use super::Refusal;
 use super::hawk::SKEW;
 use crate::clock::Timestamp;
 use crate::store::{Digest, Sighting, Store, StoreError};
 
-/// For how long a request may be repeated. Taskcluster's client for Rust makes six attempts within 6.2 s, or within half a
-/// minute more where it gave up waiting for a reply.
-pub const RETRY_WINDOW: Duration = Duration::from_secs(60);
+/// For how long a request may be repeated. Taskcluster's client for Rust makes six attempts, with 6.2 s of pauses between
+/// them, and waits for each reply for up to half a minute.
+pub const RETRY_WINDOW: Duration = Duration::from_secs(240);
 
 /// For how long a request is remembered. A header may be ahead of our clock by [`SKEW`], and is fresh for as long after that.
 const LIFETIME: Duration = SKEW.saturating_mul(2);
@@ -40,16 +40,19 @@ const LIFETIME: Duration = SKEW.saturating_mul(2);
 /// How many requests a process remembers, of about 150 bytes each.
 pub const MOST: usize = 100_000;
 
-/// For how long the store is not asked after it failed.
+/// For how long the store is not asked after it failed; then one request tries whether it is back.
 pub const PAUSE: Duration = Duration::from_secs(5);
+
+/// How long a request waits for the store. What it noted there counts all the same if it takes longer.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The requests that were seen.
 #[derive(Default)]
 pub(super) struct Replays {
     here: Mutex<Seen>,
     store: Option<Arc<dyn Store>>,
-    /// Until when the store isn't asked, in milliseconds since the Unix epoch.
-    paused: AtomicI64,
+    /// Until when the store isn't asked, where it failed.
+    paused: Mutex<Option<Instant>>,
 }
 
 impl Replays {
@@ -70,24 +73,44 @@ impl Replays {
         known.map_or(Ok(None), |first| judge(first, sighting).map(Some))
     }
 
+    fn paused(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether to ask the store. After a pause one request does; the others go on without until it has an answer.
+    fn may_ask(&self) -> bool {
+        let (mut paused, now) = (self.paused(), Instant::now());
+        match *paused {
+            None => true,
+            Some(until) if now < until => false,
+            Some(_) => {
+                *paused = Some(now + PAUSE);
+                true
+            }
+        }
+    }
+
     /// The first sighting by another process, which is remembered here too.
     async fn seen_elsewhere(&self, request: Digest, sighting: Sighting, forget: Timestamp) -> Option<Sighting> {
         let store = self.store.as_ref()?;
-        let now = sighting.seen;
-        if now.millis() < self.paused.load(Ordering::Relaxed) {
+        if !self.may_ask() {
             return None;
         }
         // In a task of its own, so that it is done to its end even if the caller hangs up.
         let store = store.clone();
         let asked = tokio::spawn(async move { store.sight(&request, sighting, forget).await });
-        match asked.await.unwrap_or_else(|panic| Err(StoreError::Failed(panic.to_string()))) {
+        let answer = match timeout(PATIENCE, asked).await {
+            Ok(answer) => answer.unwrap_or_else(|panic| Err(StoreError::Failed(panic.to_string()))),
+            Err(_) => Err(StoreError::Unavailable(format!("no answer within {PATIENCE:?}"))),
+        };
+        *self.paused() = answer.is_err().then(|| Instant::now() + PAUSE);
+        match answer {
             Ok(first) if first == sighting => None,
             Ok(first) => {
                 self.here.lock().unwrap_or_else(PoisonError::into_inner).correct(request, first);
                 Some(first)
             }
             Err(error) => {
-                self.paused.store(now.plus(PAUSE).millis(), Ordering::Relaxed);
                 tracing::warn!("it can't be told whether requests were made before elsewhere: {error}");
                 None
             }
@@ -157,13 +180,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_may_be_repeated_for_a_minute_and_no_longer() {
+    async fn a_request_may_be_repeated_for_some_minutes_and_no_longer() {
         let replays = Replays::default();
         assert_eq!(see(&replays, 1, "{}", 0).await, Ok(None));
         assert_eq!(see(&replays, 1, "{}", 0).await, Ok(Some(at(0))));
-        assert_eq!(see(&replays, 1, "{}", 60).await, Ok(Some(at(0))));
-        assert_eq!(see(&replays, 1, "{}", 61).await, Err(Refusal::Replayed { first: at(0) }));
-        assert_eq!(see(&replays, 2, "{}", 61).await, Ok(None));
+        assert_eq!(see(&replays, 1, "{}", 240).await, Ok(Some(at(0))));
+        assert_eq!(see(&replays, 1, "{}", 241).await, Err(Refusal::Replayed { first: at(0) }));
+        assert_eq!(see(&replays, 2, "{}", 241).await, Ok(None));
         let end = i64::try_from(LIFETIME.as_secs()).unwrap() - 1;
         assert_eq!(see(&replays, 1, "{}", end).await, Err(Refusal::Replayed { first: at(0) }), "while it is fresh");
     }
@@ -174,6 +197,17 @@ mod tests {
         assert_eq!(see(&replays, 1, "{}", 0).await, Ok(None));
         assert_eq!(see(&replays, 1, "{ }", 1).await, Err(Refusal::Rewritten { first: at(0) }));
         assert_eq!(see(&replays, 1, "{}", 2).await, Ok(Some(at(0))), "the first body still counts");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_failure_one_request_at_a_time_tries_the_store() {
+        let replays = Replays::default();
+        assert!(replays.may_ask() && replays.may_ask());
+        *replays.paused() = Some(Instant::now() + PAUSE);
+        assert!(!replays.may_ask());
+        tokio::time::advance(PAUSE).await;
+        assert!(replays.may_ask());
+        assert!(!replays.may_ask(), "others go on without");
     }
 
     #[tokio::test]

@@ -97,8 +97,16 @@ pub(super) fn check(config: &Config, needs: Needs, report: &mut Report) {
     );
     report.rule(
         &["server.bodyLimit", "server.bodyMemory"],
-        config.server.body_limit <= config.server.body_memory,
-        || "the first is above the second, so that such bodies never have room; give more for the second".to_owned(),
+        config.server.body_limit <= config.server.body_memory / 2,
+        || {
+            "the first is more than half of the second, so that a compressed body never has room; give more for the second"
+                .to_owned()
+        },
+    );
+    report.rule(
+        &["server.trustedProxies", "server.trustProxy"],
+        config.server.trusted_proxies.is_empty() || config.server.trust_proxy,
+        || "the first is set, the second false, so that nobody's address is known; give true for the second".to_owned(),
     );
     report.rule(
         &["taskcluster.credentials.certificate", "taskcluster.credentials.clientId"],

@@ -69,10 +69,15 @@ impl Namespace {
         live.then(|| self.rotation.reclaim_at(self.rotation.due).min(self.ends(delay)))
     }
 
-    /// Until when nobody takes the namespace, with half of `delay` left for clocks that differ.
     fn ends(&self, delay: Duration) -> Timestamp {
-        self.expires.plus(delay / 2)
+        kept_until(self.expires, delay)
     }
+}
+
+/// Until when nobody takes a namespace that `expires` then and is taken `delay` later: half of that is left for clocks that
+/// differ.
+pub fn kept_until(expires: Timestamp, delay: Duration) -> Timestamp {
+    expires.plus(delay / 2)
 }
 
 /// What a tombstone says.

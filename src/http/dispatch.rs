@@ -12,6 +12,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Map, Value, json};
+use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 use url::form_urlencoded;
 
@@ -97,14 +98,16 @@ impl Checks<'_> {
         }
         let mut room = gate.body();
         let body = self.read(body, &mut room, payload).await?;
+        let late = Instant::now() + self.app.settings.request_timeout;
         let mut place = if self.entry.is_monitoring() { None } else { Some(gate.enter(record.source_ip)?) };
         if let Some(place) = &mut place {
-            gate.turn(place).await?;
+            timeout_at(late, gate.turn(place)).await.unwrap_or_else(|_| Err(too_slow()))?;
         }
         let mut first_seen = None;
         if let Some(scopes) = self.entry.scopes {
             let origin = origin.map_err(|bad| ApiError::input(bad.to_string()))?;
-            let (caller, seen) = self.authenticate(&origin, &body, &mut place).await?;
+            let authenticated = timeout_at(late, self.authenticate(&origin, &body, &mut place)).await;
+            let (caller, seen) = authenticated.unwrap_or_else(|_| Err(too_slow()))?;
             let caller = record.caller.insert(caller);
             first_seen = seen;
             let satisfying = caller.require(&required_scopes(scopes, params));
@@ -125,7 +128,7 @@ impl Checks<'_> {
                 handler(app, name, payload.clone(), first_seen)
             }
         };
-        self.finish(answer, place).await
+        self.finish(answer, place, late).await
     }
 
     /// The body as its sender signed it: the text of what is JSON, anything else as it came.
@@ -139,6 +142,7 @@ impl Checks<'_> {
             room.grow(body.len() + settings.body_limit)?;
         }
         let text = body::decode(headers, &encoding::inflate(headers, body, settings.body_limit).await?)?;
+        room.shrink(text.len());
         body::parse(&text, payload)?;
         Ok(text.into())
     }
@@ -162,6 +166,10 @@ impl Checks<'_> {
         };
         let trace = parts.extensions.get::<TraceId>().map_or("", |trace| trace.0.as_str());
         let content_type = header_text(&parts.headers, header::CONTENT_TYPE).unwrap_or_default();
+        if let Some(place) = place.as_mut().filter(|_| !app.authenticator.tells_by_itself(&signed)) {
+            // Whoever waits for the auth service must not keep others from their turns.
+            place.rest();
+        }
         let caller = app.authenticator.authenticate(&signed, trace, *now).await;
         let caller = caller.and_then(|caller| Ok(caller.verify_payload(content_type, body).map(|()| caller)?));
         let caller = caller.inspect_err(|failure| {
@@ -201,14 +209,14 @@ impl Checks<'_> {
 
     /// Waits for the answer. It is made in a task of its own, so that it is made to its end even if the caller hangs up, or
     /// is told to come again.
-    async fn finish(&self, answer: Answer, place: Option<Place>) -> Reply {
+    async fn finish(&self, answer: Answer, place: Option<Place>, late: Instant) -> Reply {
         let answer = async move {
             let reply = answer.await;
             drop(place);
             reply
         };
         let task = tokio::spawn(answer.in_current_span());
-        match tokio::time::timeout(self.app.settings.request_timeout, task).await {
+        match timeout_at(late, task).await {
             Ok(Ok(reply)) => reply,
             Ok(Err(panic)) => Err(ApiError::internal(&panic)),
             Err(_) => {
@@ -216,6 +224,10 @@ impl Checks<'_> {
             }
         }
     }
+}
+
+fn too_slow() -> ApiError {
+    ApiError::unavailable("The service needs too long for this, and has not begun with it. Try again.", 5)
 }
 
 /// All of `scopes`, with the values of `params` put in.

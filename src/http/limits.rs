@@ -81,6 +81,13 @@ pub(super) struct Place {
     share: Option<Share>,
 }
 
+impl Place {
+    /// Gives up the turn: from here on it is others that are worked for.
+    pub fn rest(&mut self) {
+        self.work = None;
+    }
+}
+
 impl Gate {
     pub fn new(limits: Limits) -> Gate {
         let permits = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
@@ -185,6 +192,14 @@ pub(super) struct BodyRoom {
 }
 
 impl BodyRoom {
+    /// Gives back what a body of so many bytes does not need.
+    pub fn shrink(&mut self, bytes: usize) {
+        let needed = if bytes <= SMALL { 0 } else { bytes };
+        if let Some(held) = &mut self.held {
+            drop(held.split(held.num_permits().saturating_sub(needed)));
+        }
+    }
+
     /// Makes room for a body of so many bytes.
     pub fn grow(&mut self, bytes: usize) -> Result<(), ApiError> {
         let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);

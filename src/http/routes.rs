@@ -227,8 +227,8 @@ pub static ROUTES: &[Entry] = &[
         stability: "stable",
         category: "Monitoring",
         title: "Heartbeat",
-        description: "Respond with 200 if the service can reach its database and RabbitMQ, and with 502 and the name of \
-                      what fails if it can't.",
+        description: "Respond with 200 if the service can reach its database, RabbitMQ and the auth service, as far as \
+                      it needs them, and its clock is right; and with 502 and the names of what fails if not.",
         handler: Handler::Whole(ops::heartbeat),
     },
 ];

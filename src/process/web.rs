@@ -57,10 +57,18 @@ impl Process {
         let connections = Connections { patience, drain: server.drain_timeout, most };
         let router = http::router(app);
         let (service, heartbeat) = (self.service.clone(), Heartbeat::new(self.service.clone(), address)?);
+        let listening = stopped(stop.clone());
+        // Once the listener is gone, there is nothing to be told of.
+        let beating = async move {
+            tokio::select! {
+                () = heartbeat.run() => {}
+                () = listening => std::future::pending().await,
+            }
+        };
         Ok(async move {
             tokio::select! {
                 () = server::serve(listener, router, connections, stopped(stop)) => {}
-                () = heartbeat.run() => {}
+                () = beating => {}
                 () = service.keep_memory() => {}
             }
         })

@@ -51,11 +51,11 @@ impl Service {
     /// [`ServiceError::CleaningUp`] while an expired namespace of this name is being removed, or was just marked as gone; those of the store; those
     /// of the broker, which is needed by a first claim only. Whatever the error, the next claim goes on from there.
     pub async fn claim(&self, asked: &ClaimRequest) -> Result<Claimed, ServiceError> {
-        if let Some(claimed) = self.recall_while_failing(&asked.name) {
+        if let Some(claimed) = self.recall_while_failing(asked) {
             return Ok(claimed);
         }
         match self.claim_in_store(asked).await {
-            Err(ServiceError::Store(error)) => self.recall_after(error, &asked.name),
+            Err(ServiceError::Store(error)) => self.recall_after(error, asked),
             done => done,
         }
     }

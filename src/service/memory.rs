@@ -17,8 +17,9 @@ use tokio::sync::Notify;
 
 use super::{Claimed, Deadline, Service, ServiceError};
 use crate::clock::Timestamp;
+use crate::domain::claim::ClaimRequest;
 use crate::domain::name::Name;
-use crate::domain::namespace::{Namespace, Version};
+use crate::domain::namespace::{Namespace, Version, kept_until};
 use crate::domain::rotation::{Credentials, Rotation};
 use crate::store::StoreError;
 
@@ -66,6 +67,14 @@ impl Memory {
 
     fn versions(&self) -> Vec<(Name, Version)> {
         self.known().iter().map(|(name, known)| (name.clone(), known.namespace.version)).collect()
+    }
+
+    /// Fails at once while the store does: who lists namespaces must not wait for it in the place of who claims.
+    pub(super) fn check_store(&self) -> Result<(), StoreError> {
+        match self.failing.load(Ordering::Relaxed) {
+            true => Err(StoreError::Unavailable("it failed a moment ago".to_owned())),
+            false => Ok(()),
+        }
     }
 
     /// Notes that a call to the store failed.
@@ -165,29 +174,32 @@ impl Service {
     }
 
     /// The answer to a claim from memory alone, if the store fails and the answer is certain to be good.
-    pub(super) fn recall_while_failing(&self, name: &Name) -> Option<Claimed> {
-        if self.memory.failing.load(Ordering::Relaxed) { self.recall(name) } else { None }
+    pub(super) fn recall_while_failing(&self, asked: &ClaimRequest) -> Option<Claimed> {
+        if self.memory.failing.load(Ordering::Relaxed) { self.recall(asked) } else { None }
     }
 
     /// The answer to a claim which the store has failed, if one is certain to be good.
     ///
     /// # Errors
     /// Else, that of the store.
-    pub(super) fn recall_after(&self, error: StoreError, name: &Name) -> Result<Claimed, ServiceError> {
+    pub(super) fn recall_after(&self, error: StoreError, asked: &ClaimRequest) -> Result<Claimed, ServiceError> {
         self.memory.store_fails(&error);
-        self.recall(name).ok_or(ServiceError::Store(error))
+        self.recall(asked).ok_or(ServiceError::Store(error))
     }
 
-    fn recall(&self, name: &Name) -> Option<Claimed> {
+    /// Whether an earlier end that was asked for is stored, nobody knows. So nothing is promised beyond it.
+    fn recall(&self, asked: &ClaimRequest) -> Option<Claimed> {
         let mut known = self.memory.known();
+        let (name, now) = (&asked.name, self.clock.now());
         let Known { namespace, active, switched, until, good } = known.get(name)?;
-        good.check(self.clock.now()).ok()?;
+        good.check(now).ok()?;
+        let ends = asked.expires.map(|expires| kept_until(expires, self.policy.expiration_delay));
         Some(Claimed {
             name: namespace.name.clone(),
             created: namespace.created,
             expires: namespace.expires,
             connection_string: self.connection_string(name, active),
-            reclaim_at: *until,
+            reclaim_at: ends.filter(|ends| *ends > now).map_or(*until, |ends| ends.min(*until)),
             switched: *switched,
         })
     }

@@ -184,6 +184,7 @@ impl Service {
     /// # Errors
     /// Those of the store.
     pub async fn list(&self, after: Option<&str>, limit: u32) -> Result<Vec<Summary>, ServiceError> {
+        self.memory.check_store()?;
         Ok(self.store.summaries(after, limit).await?)
     }
 
@@ -192,6 +193,7 @@ impl Service {
     /// # Errors
     /// Those of the store.
     pub async fn summary(&self, name: &Name) -> Result<Option<Summary>, ServiceError> {
+        self.memory.check_store()?;
         Ok(self.store.summary(name).await?)
     }
 

@@ -157,7 +157,8 @@ const BEAT: &str = concat!(
     "INSERT INTO heartbeat AS old (id, last, since) VALUES (1, ",
     server_time!(),
     ", 0) ON CONFLICT (id) DO UPDATE SET last = excluded.last, ",
-    "since = CASE WHEN old.last < excluded.last - $1 THEN excluded.last ELSE old.since END RETURNING last"
+    "since = CASE WHEN old.last < excluded.last - $1 THEN excluded.last ELSE least(old.since, excluded.last) END ",
+    "RETURNING last"
 );
 const VITALS: &str =
     concat!("SELECT ", server_time!(), ", last, since FROM (VALUES (1)) AS wanted (id) LEFT JOIN heartbeat USING (id)");

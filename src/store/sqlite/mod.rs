@@ -139,7 +139,8 @@ const CHANGED: &str = concat!(
 );
 /// As for PostgreSQL, with the caller's time.
 const BEAT: &str = "INSERT INTO heartbeat AS old (id, last, since) VALUES (1, ?1, 0) ON CONFLICT (id) DO UPDATE \
-     SET last = excluded.last, since = CASE WHEN old.last < excluded.last - ?2 THEN excluded.last ELSE old.since END";
+     SET last = excluded.last, \
+     since = CASE WHEN old.last < excluded.last - ?2 THEN excluded.last ELSE min(old.since, excluded.last) END";
 const VITALS: &str = "SELECT ?1, last, since FROM (SELECT 1 AS id) LEFT JOIN heartbeat USING (id)";
 const ALERTS: &str = concat!("SELECT ", alert_columns!(), " FROM alert ORDER BY queue");
 const TAKE_NOTICES: &str = concat!(
