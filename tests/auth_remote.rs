@@ -18,6 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use support::fake_auth;
 use support::fake_broker::{self, FakeBroker};
 use support::world::{BrokerKind, StoreKind, World};
 use taskcluster_pulse::auth::clients::{AccessToken, Client, LocalDirectory};
@@ -184,26 +185,6 @@ impl FakeAuth {
     fn last(&self) -> Value {
         self.asked.lock().unwrap().last().unwrap().body.clone()
     }
-
-    /// What the real service finds out about a question.
-    fn verify(&self, question: &Value) -> Value {
-        let text = |key: &str| question[key].as_str().unwrap().to_owned();
-        let port = u16::try_from(question["port"].as_u64().unwrap()).unwrap();
-        let origin = Origin { host: text("host"), port, source_ip: text("sourceIp").parse().unwrap() };
-        let authorization = question["authorization"].as_str().map(str::as_bytes);
-        let request =
-            SignedRequest { method: &text("method"), resource: &text("resource"), origin: &origin, authorization };
-        match self.clients.validate(&request, SystemClock.now()) {
-            Err(refusal) => json!({"status": "auth-failed", "message": refusal.to_string()}),
-            Ok(Caller { client_id: None, scopes, .. }) => {
-                json!({"status": "no-auth", "scheme": "none", "scopes": scopes, "expires": "2099-01-01T00:00:00.000Z"})
-            }
-            Ok(Caller { client_id, scopes, hash, .. }) => json!({
-                "status": "auth-success", "scheme": "hawk", "clientId": client_id, "scopes": scopes,
-                "expires": "2099-01-01T00:00:00.000Z", "hash": hash
-            }),
-        }
-    }
 }
 
 async fn answer(State(fake): State<Arc<FakeAuth>>, request: Request) -> Response {
@@ -220,7 +201,7 @@ async fn answer(State(fake): State<Arc<FakeAuth>>, request: Request) -> Response
         (status, [(header::CONTENT_TYPE, "application/json; charset=utf-8")], body.to_string()).into_response()
     };
     match answer {
-        Answer::Verify => json(200, &fake.verify(&body)),
+        Answer::Verify => json(200, &fake_auth::find_out(&fake.clients, &body)),
         Answer::Json(status, body) => json(status, &body),
         Answer::Text(status, text) => (StatusCode::from_u16(status).unwrap(), text).into_response(),
         Answer::Busy(seconds) => {

@@ -3,11 +3,9 @@
 //! The load comes from this process, on the same machine: what it takes away from the server, it takes away from the pings
 //! too.
 
-use std::fs::File;
-use std::process::Child;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
@@ -16,7 +14,8 @@ use taskcluster_pulse::hawk::Signer;
 
 use crate::measure;
 use crate::report::Report;
-use crate::world::{Database, World, name, namespaces};
+use crate::server::Server;
+use crate::world::{World, name, namespaces};
 
 const CONNECTIONS: [usize; 3] = [1, 8, 32];
 /// Half of them for claims that change nothing, half for the others.
@@ -52,16 +51,19 @@ pub async fn measure(world: &World, repeat: u32, report: &mut Report) -> Result<
     let mut all = namespaces(NAMESPACES, Duration::from_secs(36_000), Duration::ZERO);
     all.iter_mut().for_each(|namespace| namespace.expires = NEVER);
     for database in &world.databases("claims", &all).await? {
-        let server = Server::start(world, database)?;
+        let (id, key) = (SIGNER.id, SIGNER.key);
+        let clients = json!([{"clientId": id, "accessToken": key, "scopes": ["pulse:namespace:taskcluster-*"]}]);
+        let server = Server::start(world, database, &[("STATIC_CLIENTS", clients.to_string())])?;
+        let api = server.root.join("api/pulse/v1/")?;
         for connections in CONNECTIONS {
             let [mut ping, mut same, mut longer] = [Samples::default(), Samples::default(), Samples::default()];
             for _ in 0..repeat {
                 let turns = [(Request::Ping, &mut ping), (Request::Same, &mut same), (Request::Longer, &mut longer)];
                 for (request, samples) in turns {
-                    load(&server.api, request, connections, WARM_UP).await?;
-                    let (_, before) = measure::cpu_of(server.process.id())?;
-                    let latencies = load(&server.api, request, connections, PERIOD).await?;
-                    let (_, after) = measure::cpu_of(server.process.id())?;
+                    load(&api, request, connections, WARM_UP).await?;
+                    let (_, before) = measure::cpu_of(server.running.id())?;
+                    let latencies = load(&api, request, connections, PERIOD).await?;
+                    let (_, after) = measure::cpu_of(server.running.id())?;
                     samples.add(latencies, after - before);
                 }
             }
@@ -128,46 +130,4 @@ async fn send(client: &Client, api: &Url, request: Request, number: usize) -> Re
     let answer: Value = serde_json::from_slice(&sent.body(body).send().await?.error_for_status()?.bytes().await?)?;
     ensure!(answer["expires"] == expires.as_str(), "a claim was answered {answer}");
     Ok(())
-}
-
-/// The program serving, ended with this value.
-struct Server {
-    process: Child,
-    api: Url,
-}
-
-impl Server {
-    fn start(world: &World, database: &Database) -> Result<Server> {
-        let log = world.log_path();
-        let (id, key) = (SIGNER.id, SIGNER.key);
-        let clients = json!([{"clientId": id, "accessToken": key, "scopes": ["pulse:namespace:taskcluster-*"]}]);
-        let mut command = world.program(database, &["web"])?;
-        command.stdout(File::create(&log)?).env("STATIC_CLIENTS", clients.to_string());
-        let mut server = Server { process: command.spawn()?, api: Url::parse("http://127.0.0.1/")? };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while Instant::now() < deadline {
-            let written = std::fs::read_to_string(&log)?;
-            if let Some((_, rest)) = written.split_once("listening at ") {
-                let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !":/.".contains(c));
-                let address = end.map(|end| &rest[..end]).context("an address")?;
-                server.api = Url::parse(address)?.join("/api/pulse/v1/")?;
-                return Ok(server);
-            }
-            if let Some(status) = server.process.try_wait()? {
-                bail!("the server ended ({status}): {written}");
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        bail!("the server did not listen in time")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(peak) = measure::peak_of(self.process.id()) {
-            eprintln!("bench: the server took {peak:.1} MiB at most");
-        }
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }

@@ -6,14 +6,18 @@
 
 mod claims;
 mod measure;
+mod outages;
 mod pure;
 mod raw;
 mod report;
 mod rotate;
+mod server;
+#[path = "../../tests/support/mod.rs"]
+mod support;
 mod sweep;
 mod world;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use report::Report;
 use world::World;
@@ -22,7 +26,7 @@ use world::World;
 #[derive(Parser)]
 #[command(name = "script/bench")]
 struct Arguments {
-    /// What to measure; everything, where nothing is named.
+    /// What to measure; everything but the outages, where nothing is named.
     parts: Vec<Part>,
     /// How often each measurement is repeated.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -36,6 +40,8 @@ struct Arguments {
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,
+    #[command(flatten)]
+    plan: outages::Plan,
     #[command(subcommand)]
     child: Option<Child>,
 }
@@ -50,6 +56,8 @@ enum Part {
     Claims,
     /// Instructions of the pure parts, counted by valgrind, next to the cryptography and look-ups in them.
     Instructions,
+    /// Claims while broker, database and auth service are down in turn; alone.
+    Outages,
 }
 
 /// What processes of their own are started for.
@@ -73,12 +81,19 @@ enum Child {
 }
 
 fn main() -> Result<()> {
-    let Arguments { parts, repeat, json, no_valgrind, child, .. } = Arguments::parse();
+    let Arguments { parts, repeat, json, no_valgrind, plan, child, .. } = Arguments::parse();
     let wanted = |part| parts.is_empty() || parts.contains(&part);
     match child {
         Some(Child::Raw { calls }) => return raw::run(&calls),
         Some(Child::Pure { work, times }) => return pure::run(work, times),
         None => {}
+    }
+    if parts.contains(&Part::Outages) {
+        ensure!(parts.len() == 1, "outages are measured alone: name no other part");
+        let measured = async { outages::measure(&World::new().await?, plan).await };
+        let tally = tokio::runtime::Runtime::new()?.block_on(measured)?;
+        println!("{}", if json { format!("{:#}", tally.to_json()) } else { tally.to_string() });
+        return Ok(());
     }
     let count = wanted(Part::Instructions) && !no_valgrind;
     if count {

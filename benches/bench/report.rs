@@ -89,25 +89,25 @@ fn number(value: f64) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows: Vec<_> = self.0.iter().map(Figure::cells).collect();
-        let mut widths = HEADINGS.map(str::len);
-        for row in &rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
-            }
-        }
-        let mut line = |cells: [&str; 8]| {
-            let [what, unit, min, median, next_to, raw_min, raw_median, ratio] = cells;
-            let [w0, w1, w2, w3, w4, w5, w6, w7] = widths;
-            writeln!(
-                f,
-                "{what:w0$}  {unit:w1$}  {min:>w2$}  {median:>w3$}  {next_to:w4$}  {raw_min:>w5$}  {raw_median:>w6$}  {ratio:>w7$}"
-            )
-        };
-        line(HEADINGS)?;
-        for row in &rows {
-            line(row.each_ref().map(String::as_str))?;
-        }
-        Ok(())
+        let headings = HEADINGS.map(str::to_owned).to_vec();
+        let rows = std::iter::once(headings).chain(self.0.iter().map(|figure| figure.cells().to_vec()));
+        f.write_str(&table(&rows.collect::<Vec<_>>(), &[0, 1, 4]))
     }
+}
+
+/// Rows in columns that are as wide as they must be, those of these numbers with their texts to the left.
+pub fn table(rows: &[Vec<String>], left: &[usize]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    let mut lines = String::new();
+    for row in rows {
+        let cells = row.iter().enumerate().map(|(column, cell)| match widths[column] {
+            width if left.contains(&column) => format!("{cell:width$}"),
+            width => format!("{cell:>width$}"),
+        });
+        lines += &cells.collect::<Vec<_>>().join("  ");
+        lines.push('\n');
+    }
+    lines
 }

@@ -2,6 +2,7 @@
 // Each file under `tests/` is a program of its own with a copy of this module, and uses a part of it.
 #![allow(dead_code)]
 
+pub mod fake_auth;
 pub mod fake_broker;
 pub mod postgres;
 pub mod processes;

@@ -63,7 +63,8 @@ impl Api {
         Api::serving(http::router(Arc::new(app)))
     }
 
-    fn serving(router: Router) -> Api {
+    /// What `router` answers.
+    pub fn serving(router: Router) -> Api {
         let reserved = socket("127.0.0.1:0".parse().unwrap());
         let mut api = Api { address: reserved.local_addr().unwrap(), _reserved: reserved, router, serving: None };
         api.up();

@@ -55,11 +55,20 @@ impl Services {
         let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         let lines: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
         std::thread::spawn(move || child.wait());
-        let read = |name: &str| {
-            let name = format!("PULSE_TEST_{name}=");
+        Services::named(|name| {
+            let name = format!("{name}=");
             let value = lines.iter().find_map(|line| line.strip_prefix(&name));
             value.unwrap_or_else(|| panic!("script/services did not start: it gives no {name}")).to_owned()
-        };
+        })
+    }
+
+    /// Those that the environment names, which nobody else may use.
+    pub fn from_env() -> Services {
+        Services::named(|name| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: see script/services")))
+    }
+
+    fn named(variable: impl Fn(&str) -> String) -> Services {
+        let read = |name: &str| variable(&format!("PULSE_TEST_{name}"));
         Services {
             folder: read("SERVICES_DIR").into(),
             rabbitmq: RabbitMq {
@@ -82,8 +91,13 @@ impl Services {
     }
 
     fn signal(&self, part: Part, signal: &str) -> bool {
-        let kill = format!("kill -{signal} {} 2>/dev/null", self.process_id(part));
-        Command::new("sh").args(["-c", &kill]).status().unwrap().success()
+        send(signal, &self.process_id(part))
+    }
+
+    /// The processes that a server has started: PostgreSQL has one for each connection.
+    fn children(&self, part: Part) -> String {
+        let id = self.process_id(part);
+        fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default()
     }
 
     /// Sends the signal, which ends the server, and waits for its end: `KILL`, say.
@@ -100,11 +114,14 @@ impl Services {
     /// Lets a server stand still: it accepts connections, and answers nothing.
     pub fn freeze(&self, part: Part) {
         assert!(self.signal(part, "STOP"), "{part:?} does not run");
+        // From now on there are no more of them.
+        send("STOP", &self.children(part));
     }
 
     /// Lets both go on.
     pub fn thaw(&self) {
         for part in [Part::RabbitMq, Part::Postgres] {
+            send("CONT", &self.children(part));
             self.signal(part, "CONT");
         }
     }
@@ -120,4 +137,10 @@ impl Services {
     pub fn wipe_rabbitmq(&self) {
         fs::remove_dir_all(self.folder(Part::RabbitMq).join("data")).unwrap();
     }
+}
+
+/// Sends a signal to these processes; whether all of them got it.
+fn send(signal: &str, ids: &str) -> bool {
+    let kill = format!("kill -{signal} {ids} 2>/dev/null");
+    Command::new("sh").args(["-c", &kill]).status().unwrap().success()
 }
