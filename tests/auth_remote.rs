@@ -25,7 +25,7 @@ use taskcluster_pulse::auth::clients::{AccessToken, Client, LocalDirectory};
 use taskcluster_pulse::auth::origin::Origin;
 use taskcluster_pulse::auth::remote::{self, AuthService};
 use taskcluster_pulse::auth::roles::{Role, Roles};
-use taskcluster_pulse::auth::{Authenticator, Caller, Failure, SignedRequest};
+use taskcluster_pulse::auth::{Authenticator, Failure, SignedRequest};
 use taskcluster_pulse::clock::{Clock, SystemClock, Timestamp};
 use taskcluster_pulse::hawk::{Artifacts, Kind, Signer, hmac_sha256, mac, payload_hash};
 use taskcluster_pulse::http::connection::Patience;

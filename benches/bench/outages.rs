@@ -17,6 +17,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use axum::routing::{get, post};
 use clap::Args;
 use serde_json::json;
 use taskcluster_pulse::auth::Authenticator;
@@ -107,7 +108,7 @@ pub async fn measure(world: &World, plan: Plan) -> Result<Tally> {
     for client in clients {
         client.await?;
     }
-    let claims = scene.into_claims().await;
+    let claims = scene.take_claims().await;
     let rotation = plan.rotation();
     Ok(Tally { minutes: plan.minutes, freeze: plan.freeze, rotation, load: [load, load_average()], claims })
 }
@@ -194,7 +195,8 @@ impl Auth {
         };
         let clients = Authenticator::new(LocalDirectory::new(vec![client], Roles::default()));
         let (frozen, seen) = watch::channel(false);
-        let router = Router::new().fallback(answer).with_state((Arc::new(clients), seen));
+        let router = Router::new().route("/api/auth/v1/authenticate-hawk", post(answer));
+        let router = router.route("/api/auth/v1/ping", get("")).with_state((Arc::new(clients), seen));
         Auth { api: Api::serving(router), frozen }
     }
 }

@@ -104,7 +104,7 @@ impl Scene {
     }
 
     /// All claims, with those whose login is still to be tried tried.
-    pub async fn into_claims(&self) -> Vec<Claim> {
+    pub async fn take_claims(&self) -> Vec<Claim> {
         self.log_in_late().await;
         std::mem::take(&mut self.claims())
     }
