@@ -16,6 +16,16 @@ const WIDEST: u32 = 16;
 /// So soon at least is a task tried again that failed: it should not lie idle for hours because a neighbour was late.
 const SOON: Duration = Duration::from_secs(5);
 
+/// How long a loop waits that runs every so often, after so many failures in a row. What failed is overdue, so that it is
+/// tried again sooner than the next run would come: a rotation that misses the time between two outages leaves the memory
+/// of the web processes outdated in the second.
+fn pause(every: Duration, failures: u32) -> Duration {
+    match failures {
+        0 => every,
+        _ => (every.min(SOON) * WIDEST.min(1 << failures.min(31))).min(SOON.max(every / 2)),
+    }
+}
+
 /// One of the scheduled tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
@@ -99,9 +109,8 @@ impl Runner {
                 }
             };
             failures = if good { 0 } else { failures + 1 };
-            let pause = if good { every } else { every.min(SOON) * WIDEST.min(1 << failures.min(31)) };
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(pause(every, failures)) => {}
                 () = stopped(stop.clone()) => return,
             }
         }
@@ -112,5 +121,18 @@ impl Runner {
 pub(super) fn log_plan(outcome: &Outcome) {
     for Step { action, object, reason } in outcome.plan.iter().flatten() {
         tracing::info!(r#type = "monitor.plan", task = outcome.task, "would {action} {object}: {reason}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_is_tried_again_at_growing_pauses_and_before_the_next_run_would_come() {
+        let seconds = |every, failures| pause(Duration::from_secs(every), failures).as_secs();
+        assert_eq!([0, 1, 2, 3, 9, u32::MAX].map(|failures| seconds(60, failures)), [60, 10, 20, 30, 30, 30]);
+        assert_eq!([0, 1, 4, 5].map(|failures| seconds(3600, failures)), [3600, 10, 80, 80]);
+        assert_eq!([0, 1, 2, 3].map(|failures| seconds(1, failures)), [1, 2, 4, 5]);
     }
 }
