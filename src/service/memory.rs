@@ -38,6 +38,8 @@ const PROBE: Duration = Duration::from_secs(1);
 pub(super) struct Memory {
     known: Mutex<LruCache<Name, Known>>,
     failing: AtomicBool,
+    /// Whether it fails because it can't be reached, or does not answer in time.
+    away: AtomicBool,
     /// Told when the store begins to fail.
     failed: Notify,
 }
@@ -55,7 +57,7 @@ impl Default for Memory {
     /// With nothing in it. Its bound is kept by [`Service::remember`], so that no room is taken before it is needed.
     fn default() -> Memory {
         let known = Mutex::new(LruCache::unbounded());
-        Memory { known, failing: AtomicBool::new(false), failed: Notify::new() }
+        Memory { known, failing: AtomicBool::new(false), away: AtomicBool::new(false), failed: Notify::new() }
     }
 }
 
@@ -69,9 +71,9 @@ impl Memory {
         self.known().iter().map(|(name, known)| (name.clone(), known.namespace.version)).collect()
     }
 
-    /// Fails at once while the store does: who lists namespaces must not wait for it in the place of who claims.
+    /// Fails at once while the store is away: who lists namespaces must not wait for it in the place of who claims.
     pub(super) fn check_store(&self) -> Result<(), StoreError> {
-        match self.failing.load(Ordering::Relaxed) {
+        match self.away.load(Ordering::Relaxed) {
             true => Err(StoreError::Unavailable("it failed a moment ago".to_owned())),
             false => Ok(()),
         }
@@ -83,12 +85,14 @@ impl Memory {
             // That is one record's trouble, and others are as well as ever.
             tracing::error!("a claim is answered from memory, if it can be: {error}");
         } else if !self.failing.swap(true, Ordering::Relaxed) {
+            self.away.store(matches!(error, StoreError::Unavailable(_)), Ordering::Relaxed);
             tracing::warn!("{error}; namespaces that were claimed before are answered from memory");
             self.failed.notify_one();
         }
     }
 
     fn store_works(&self) {
+        self.away.store(false, Ordering::Relaxed);
         if self.failing.swap(false, Ordering::Relaxed) {
             tracing::info!("the store is back; claims are stored again");
         }

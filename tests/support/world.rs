@@ -12,17 +12,21 @@ use lapin::types::{AMQPValue, FieldTable};
 use taskcluster_pulse::broker::Broker;
 use taskcluster_pulse::broker::management::ManagementApi;
 use taskcluster_pulse::clock::{Clock, SystemClock, Timestamp};
+use taskcluster_pulse::domain::alert::Alert;
 use taskcluster_pulse::domain::claim::ClaimRequest;
 use taskcluster_pulse::domain::expiry::ExpiryPolicy;
-use taskcluster_pulse::domain::hold::HoldPolicy;
+use taskcluster_pulse::domain::hold::{HoldPolicy, Vitals};
 use taskcluster_pulse::domain::inventory::QueueKind;
 use taskcluster_pulse::domain::name::{Name, Names};
+use taskcluster_pulse::domain::namespace::{Namespace, Version};
 use taskcluster_pulse::domain::notice::Notice;
 use taskcluster_pulse::domain::plan::Brakes;
 use taskcluster_pulse::domain::sweep::SweepPolicy;
 use taskcluster_pulse::notify::{Delivered, Notifier, NotifyError};
 use taskcluster_pulse::service::{Claimed, ConnectionTemplate, Policy, Service, ServiceError};
-use taskcluster_pulse::store::{self, DatabaseUrl, KeyRing, Limits, Store};
+use taskcluster_pulse::store::{
+    self, Change, DatabaseUrl, Digest, KeyRing, Limits, Select, Sighting, Store, StoreError, Summary, Write,
+};
 use tempfile::TempDir;
 use url::Url;
 
@@ -143,7 +147,11 @@ impl World {
 
     /// One more process on it.
     pub fn service(&self) -> Service {
-        Service::new(self.store.clone(), self.broker.clone(), self.clock.clone(), self.policy.clone())
+        let store: Arc<dyn Store> = match self.policy.hold.skew {
+            Duration::MAX => Arc::new(Timeless(self.store.clone())),
+            _ => self.store.clone(),
+        };
+        Service::new(store, self.broker.clone(), self.clock.clone(), self.policy.clone())
     }
 
     /// An empty database for the same broker.
@@ -354,4 +362,59 @@ macro_rules! on_every_world {
             })*
         }
     };
+}
+
+/// A store without a clock of its own: PostgreSQL's is not moved by hand.
+struct Timeless(Arc<dyn Store>);
+
+#[async_trait]
+impl Store for Timeless {
+    async fn namespace(&self, name: &Name) -> Result<Option<Namespace>, StoreError> {
+        self.0.namespace(name).await
+    }
+    async fn summaries(&self, after: Option<&str>, limit: u32) -> Result<Vec<Summary>, StoreError> {
+        self.0.summaries(after, limit).await
+    }
+    async fn summary(&self, name: &Name) -> Result<Option<Summary>, StoreError> {
+        self.0.summary(name).await
+    }
+    async fn namespaces(&self, select: Select) -> Result<Vec<Namespace>, StoreError> {
+        self.0.namespaces(select).await
+    }
+    async fn changed(&self, known: &[(Name, Version)]) -> Result<Vec<(Name, Option<Namespace>)>, StoreError> {
+        self.0.changed(known).await
+    }
+    async fn alerts(&self) -> Result<Vec<Alert>, StoreError> {
+        self.0.alerts().await
+    }
+    async fn write(&self, changes: &[Change]) -> Result<Vec<Write>, StoreError> {
+        self.0.write(changes).await
+    }
+    async fn take_notices(&self, now: Timestamp, retry: Timestamp, limit: u32) -> Result<Vec<Notice>, StoreError> {
+        self.0.take_notices(now, retry, limit).await
+    }
+    async fn postpone_notice(&self, id: &str, retry: Timestamp) -> Result<(), StoreError> {
+        self.0.postpone_notice(id, retry).await
+    }
+    async fn remove_notice(&self, id: &str) -> Result<(), StoreError> {
+        self.0.remove_notice(id).await
+    }
+    async fn lease(&self, task: &str, holder: &str, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
+        self.0.lease(task, holder, now, until).await
+    }
+    async fn release(&self, task: &str, holder: &str) -> Result<(), StoreError> {
+        self.0.release(task, holder).await
+    }
+    async fn beat(&self, now: Timestamp, gap: Duration) -> Result<Timestamp, StoreError> {
+        self.0.beat(now, gap).await.map(|_| now)
+    }
+    async fn vitals(&self, now: Timestamp) -> Result<Vitals, StoreError> {
+        Ok(Vitals { now, ..self.0.vitals(now).await? })
+    }
+    async fn sight(&self, request: &Digest, new: Sighting, forget: Timestamp) -> Result<Sighting, StoreError> {
+        self.0.sight(request, new, forget).await
+    }
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.0.ping().await
+    }
 }
