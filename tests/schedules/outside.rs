@@ -71,9 +71,13 @@ impl Outside {
 
     /// A list, of which `each` makes an item.
     async fn list<T>(&self, call: &str, list: impl FnOnce(&Held) -> Vec<T>) -> Result<Vec<T>, BrokerError> {
-        let (now, odd) = (|| self.line.time.now(), self.line.op() % 2);
+        let (now, op) = (|| self.line.time.now(), self.line.op());
+        let odd = op % 2;
         let apply = |fate| {
-            let state = self.state();
+            let mut state = self.state();
+            if matches!(fate, Fate::Stale | Fate::Partial) {
+                state.misled.insert(op);
+            }
             let stale = fate == Fate::Stale && now().since(state.earlier.1) < STALE;
             let listed = list(if stale { &state.earlier.0 } else { &state.broker });
             let kept = |(at, item)| (fate != Fate::Partial || at == 0 || at % 2 == odd).then_some(item);

@@ -371,7 +371,8 @@ impl Schedule {
         if broken.repaired_by.is_none() && self.running.iter().all(|running| running.op >= broken.before) {
             broken.repaired_by = Some(next);
         }
-        let good = outcome.is_some_and(|outcome| outcome.failed == 0 && outcome.held.is_none());
+        let misled = self.state.lock().unwrap().misled.contains(&op);
+        let good = !misled && outcome.is_some_and(|outcome| outcome.failed == 0 && outcome.held.is_none());
         if matches!(work, Work::Sweep) && good && broken.repaired_by.is_some_and(|from| op >= from) {
             self.broken = None;
             // A sweep leaves the standby user to the next switch where that is near.

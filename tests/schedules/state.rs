@@ -93,6 +93,8 @@ pub struct State {
     pub vanished: Vec<String>,
     /// Namespaces that were marked as gone.
     pub buried: Vec<Name>,
+    /// Operations that were given a list which was not as it should have been.
+    pub misled: BTreeSet<usize>,
     /// Whether an operation had an answer to the last that it asked the store.
     pub heard: BTreeMap<usize, bool>,
     /// What is wrong.
@@ -132,6 +134,7 @@ impl State {
             deleted: Vec::new(),
             vanished: Vec::new(),
             buried: Vec::new(),
+            misled: BTreeSet::new(),
             heard: BTreeMap::new(),
             faults: Vec::new(),
         }
