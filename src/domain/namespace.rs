@@ -55,8 +55,8 @@ impl Namespace {
     /// namespace may be taken, which is `delay` after it expires; half of that is left for clocks that differ. Whoever
     /// asks for a date so far in the past asks for the end at any moment, and is told what would hold without that.
     pub fn reclaim_at(&self, now: Timestamp, delay: Duration) -> Timestamp {
-        let (rotated, ends) = (self.rotation.reclaim_at(now), self.ends(delay));
-        if ends > now { rotated.min(ends) } else { rotated }
+        let rotated = self.rotation.reclaim_at(now);
+        promised_end(self.expires, delay, now).map_or(rotated, |end| rotated.min(end))
     }
 
     /// Until when the active password is good whatever other processes have done since this record was read, as far as
@@ -66,18 +66,14 @@ impl Namespace {
     /// [`Rotation::settle`].
     pub fn certain_until(&self, delay: Duration) -> Option<Timestamp> {
         let live = self.gone.is_none() && self.rotation.active.is_some();
-        live.then(|| self.rotation.reclaim_at(self.rotation.due).min(self.ends(delay)))
-    }
-
-    fn ends(&self, delay: Duration) -> Timestamp {
-        kept_until(self.expires, delay)
+        live.then(|| self.rotation.reclaim_at(self.rotation.due).min(self.expires.plus(delay / 2)))
     }
 }
 
-/// Until when nobody takes a namespace that `expires` then and is taken `delay` later: half of that is left for clocks that
-/// differ.
-pub fn kept_until(expires: Timestamp, delay: Duration) -> Timestamp {
-    expires.plus(delay / 2)
+/// Until when a namespace may be promised to be kept that `expires` then and is taken `delay` later. Half of the delay is left
+/// for clocks that differ, and where that has begun, none of it. `None` where the end may come at any moment.
+pub fn promised_end(expires: Timestamp, delay: Duration, now: Timestamp) -> Option<Timestamp> {
+    [expires.plus(delay / 2), expires.plus(delay)].into_iter().find(|end| *end > now)
 }
 
 /// What a tombstone says.
@@ -131,7 +127,8 @@ mod tests {
         assert_eq!(expiring(100_000).reclaim_at(at(10), DELAY), at(5400));
         assert_eq!(expiring(3600).reclaim_at(at(10), DELAY), at(3900));
         assert_eq!(expiring(10).reclaim_at(at(10), DELAY), at(310));
-        assert_eq!(expiring(-300).reclaim_at(at(10), DELAY), at(5400), "it is to end at any moment");
+        assert_eq!(expiring(-300).reclaim_at(at(10), DELAY), at(300));
+        assert_eq!(expiring(-590).reclaim_at(at(10), DELAY), at(5400), "it is to end at any moment");
     }
 
     #[test]

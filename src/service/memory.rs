@@ -19,7 +19,7 @@ use super::{Claimed, Deadline, Service, ServiceError};
 use crate::clock::Timestamp;
 use crate::domain::claim::ClaimRequest;
 use crate::domain::name::Name;
-use crate::domain::namespace::{Namespace, Version, kept_until};
+use crate::domain::namespace::{Namespace, Version, promised_end};
 use crate::domain::rotation::{Credentials, Rotation};
 use crate::store::StoreError;
 
@@ -197,13 +197,13 @@ impl Service {
         let (name, now) = (&asked.name, self.clock.now());
         let Known { namespace, active, switched, until, good } = known.get(name)?;
         good.check(now).ok()?;
-        let ends = asked.expires.map(|expires| kept_until(expires, self.policy.expiration_delay));
+        let end = asked.expires.and_then(|expires| promised_end(expires, self.policy.expiration_delay, now));
         Some(Claimed {
             name: namespace.name.clone(),
             created: namespace.created,
             expires: namespace.expires,
             connection_string: self.connection_string(name, active),
-            reclaim_at: ends.filter(|ends| *ends > now).map_or(*until, |ends| ends.min(*until)),
+            reclaim_at: end.map_or(*until, |end| end.min(*until)),
             switched: *switched,
         })
     }
