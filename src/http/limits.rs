@@ -4,13 +4,13 @@
 //!   the body is read. Taskcluster's clients then try again by themselves, up to five times within seven seconds. They take
 //!   429 for final, so that it is never given here. There are many places, because to wait in one is worth more to a client
 //!   than to spend its attempts, and costs some kilobytes.
-//! * Of those, [`AT_WORK`] are worked at, the others wait for their turn in the order in which they came. If all were worked at,
+//! * Of those, `AT_WORK` are worked at, the others wait for their turn in the order in which they came. If all were worked at,
 //!   each would take so long that its caller gives it up, and the work would be for nothing. One that takes longer than
-//!   [`BRISK`] waits for somebody else, and makes way for the next; a wait of more than [`PATIENCE`] ends with 503.
+//!   `BRISK` waits for somebody else, and makes way for the next; a wait of more than `PATIENCE` ends with 503.
 //! * One client has at most half of these places, and makes at most [`Limits::client_rate`] requests a second, of which it
-//!   may save up [`SAVED`]: a fleet that shares a client comes back all at once. Temporary credentials count for the client
+//!   may save up `SAVED`: a fleet that shares a client comes back all at once. Temporary credentials count for the client
 //!   that issued them, and requests without credentials for their address.
-//! * Bodies in memory take at most [`Limits::bodies`] bytes, those of up to [`SMALL`] bytes not counted.
+//! * Bodies in memory take at most [`Limits::bodies`] bytes, those of up to `SMALL` bytes not counted.
 //! * An address from which many requests failed to be authenticated shares a few places with all others of that kind until
 //!   its requests are authenticated. That takes our own clients no time, and those that the auth service has to be asked
 //!   about get on in turns; so a proxy's good callers get through beside its bad ones.
