@@ -88,7 +88,6 @@ impl Service {
     ) -> Result<(), ServiceError> {
         let mut policy = policy.clone();
         for _ in 0..EXPIRY_ROUNDS {
-            let deadline = self.deadline(self.clock.now(), "an expiry");
             // Who can't claim can't move its namespace's date.
             let (held, now) = self.is_held(outcome).await?;
             if held && !dry_run {
@@ -110,6 +109,8 @@ impl Service {
             }
             let again = plan.actions.iter().any(|step| matches!(step.action, Action::Bury(..) | Action::Clean(..)));
             let failed = outcome.failed;
+            let deadline = self.deadline(self.clock.now(), "an expiry");
+            bury_at(&mut plan, self.shared_time().await?);
             self.apply(plan, &seen, &Limits { deadline, delete_threshold: u64::MAX }, outcome).await?;
             if !again || outcome.failed > failed || policy.brakes.most == 0 {
                 break;
@@ -171,6 +172,7 @@ impl Service {
             }
         }
         let (changes, planned): (Vec<_>, Vec<_>) = stored.into_iter().unzip();
+        limits.deadline.check(self.clock.now())?;
         for (planned, written) in planned.into_iter().zip(self.store.write(&changes).await?) {
             match (written, &planned.action) {
                 (Write::Lost, _) => tracing::debug!("{} was changed by another process", planned.action),
@@ -267,6 +269,16 @@ impl Service {
         deadline.check(self.clock.now())?;
         self.make_user(&namespace.name, slot, &hash).await?;
         Ok(true)
+    }
+}
+
+/// Has the namespaces that `plan` buries count as gone from `now` on. The plan was made with an earlier time, and whoever read
+/// a record before it is buried may act on that for a while from now on.
+fn bury_at(plan: &mut Plan, now: Timestamp) {
+    for step in &mut plan.actions {
+        if let Action::Bury(Namespace { gone: Some(gone), .. }, _) = &mut step.action {
+            gone.since = now;
+        }
     }
 }
 
