@@ -104,11 +104,6 @@ pub(super) fn check(config: &Config, needs: Needs, report: &mut Report) {
         },
     );
     report.rule(
-        &["server.trustedProxies", "server.trustProxy"],
-        config.server.trusted_proxies.is_empty() || config.server.trust_proxy,
-        || "the first is set, the second false, so that nobody's address is known; give true for the second".to_owned(),
-    );
-    report.rule(
         &["taskcluster.credentials.certificate", "taskcluster.credentials.clientId"],
         config.taskcluster.certificate.is_empty() || !config.taskcluster.client_id.is_empty(),
         || "the first is set, the second not; give all parts of temporary credentials, or none".to_owned(),
