@@ -211,7 +211,10 @@ impl State {
         if owner.is_none() {
             self.fault(format!("the connection {name} was closed, which is not ours"));
         }
-        let mut cause = old;
+        // One from before its namespace was revived: whoever still saw it gone may close it.
+        let before = |found: &Namespace| connection.connected.is_some_and(|at| at < found.created);
+        let revived = owner.as_ref().and_then(|owner| self.store.namespaces.get(owner)).is_some_and(before);
+        let mut cause = old || revived;
         for queue in queues {
             let above = self.broker.queues.remove(&queue).and_then(|queue| queue.above);
             if !old && above.is_some_and(|at| now.since(at) < Duration::from_secs(20)) {
