@@ -33,7 +33,13 @@ impl Schedule {
                 }
                 found.messages = *messages;
             }
-            Step::Drop(queue) => state.vanished.extend(state.broker.queues.remove_entry(queue).map(|(name, _)| name)),
+            Step::Drop(queue) => {
+                if let Some((name, dropped)) = state.broker.queues.remove_entry(queue) {
+                    // Whoever looked at it may delete its successor.
+                    state.large.extend(dropped.above.map(|at| (name.clone(), at)));
+                    state.vanished.push(name);
+                }
+            }
             Step::Declare(exchange) => {
                 let owner = state.names.owner_of_exchange(exchange);
                 let declared = owner.is_some_and(|owner| state.has_clients(&owner)).then(|| exchange.clone());
