@@ -71,8 +71,8 @@ fn every_replay_is_kept() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// How many schedules a planted fault may take. Most take a hundred, some a thousand.
-const MOST: u64 = 50_000;
+/// How many schedules a planted fault may take. Most take a hundred, some ten thousand.
+const MOST: u64 = 100_000;
 
 /// How many schedules it takes to find a planted fault, the one that fails included; and what is found.
 fn search(plant: Plant, first: u64) -> (u64, String) {

@@ -27,19 +27,46 @@ pub struct Focus {
     claimed: f64,
     /// How likely somebody breaks the broker now and then.
     breaks: f64,
+    /// How likely a time that passes is long.
+    long: f64,
 }
 
-const ALL: Focus =
-    Focus { claim: 4, rotate: 2, sweep: 2, expire: 2, deliver: 1, meddle: 10, names: 2, claimed: 0.5, breaks: 0.3 };
-pub const ROTATING: Focus =
-    Focus { claim: 5, rotate: 5, sweep: 1, expire: 0, deliver: 0, meddle: 0, names: 1, claimed: 0.3, breaks: 0.0 };
-pub const REPAIRING: Focus =
-    Focus { claim: 3, rotate: 4, sweep: 4, expire: 0, deliver: 0, meddle: 6, names: 1, claimed: 0.7, breaks: 1.0 };
+/// What all are alike in: one namespace, of which nothing is done.
+const ONE: Focus = Focus {
+    claim: 0,
+    rotate: 0,
+    sweep: 0,
+    expire: 0,
+    deliver: 0,
+    meddle: 0,
+    names: 1,
+    claimed: 0.9,
+    breaks: 0.0,
+    long: 0.5,
+};
+const ALL: Focus = Focus {
+    claim: 4,
+    rotate: 2,
+    sweep: 2,
+    expire: 2,
+    deliver: 1,
+    meddle: 10,
+    names: 2,
+    claimed: 0.5,
+    breaks: 0.3,
+    ..ONE
+};
+pub const ROTATING: Focus = Focus { claim: 5, rotate: 5, sweep: 1, claimed: 0.3, ..ONE };
+pub const WAITING: Focus = Focus { claim: 3, rotate: 7, long: 0.8, ..ONE };
+pub const REPAIRING: Focus = Focus { claim: 3, rotate: 4, sweep: 4, meddle: 6, claimed: 0.7, breaks: 1.0, ..ONE };
 pub const EXPIRING: Focus =
-    Focus { claim: 4, rotate: 3, sweep: 1, expire: 5, deliver: 0, meddle: 3, names: 1, claimed: 0.5, breaks: 0.3 };
-pub const GUARDING: Focus =
-    Focus { claim: 2, rotate: 0, sweep: 7, expire: 0, deliver: 2, meddle: 20, names: 1, claimed: 0.9, breaks: 0.1 };
-const FOCUSES: [&Focus; 5] = [&ALL, &ROTATING, &REPAIRING, &EXPIRING, &GUARDING];
+    Focus { claim: 4, rotate: 3, sweep: 1, expire: 5, meddle: 3, claimed: 0.5, breaks: 0.3, ..ONE };
+pub const GUARDING: Focus = Focus { claim: 2, sweep: 7, deliver: 2, meddle: 20, breaks: 0.1, ..ONE };
+const FOCUSES: [&Focus; 6] = [&ALL, &ROTATING, &WAITING, &REPAIRING, &EXPIRING, &GUARDING];
+
+/// Where an operation may fall asleep until all others are done, one at a time: it has stored what it is about to do.
+const ASLEEP: &str = "write: answer";
+const ENDLESS: usize = usize::MAX;
 
 /// Chooses the steps of one schedule.
 struct Chooser {
@@ -128,7 +155,7 @@ impl Chooser {
                 let every = schedule.every(0);
                 let (short, long) =
                     ([SECOND, 5 * SECOND, 20 * SECOND], [every / 4, every / 2, every, 130 * SECOND, HOUR]);
-                let spans = if self.rng.random_bool(0.5) { &short[..] } else { &long[..] };
+                let spans = if self.rng.random_bool(self.focus.long) { &long[..] } else { &short[..] };
                 schedule.take(Step::Wait(millis(*pick(&mut self.rng, spans))))
             }
             87..89 if running > 0 => {
@@ -170,6 +197,11 @@ impl Chooser {
                 }
             } else {
                 let (_, side, call) = pick(&mut self.rng, &waiting).clone();
+                let alone = self.standing.values().all(|until| *until != ENDLESS);
+                if alone && call == ASLEEP && self.rng.random_bool(0.1) {
+                    self.standing.insert(op, ENDLESS);
+                    return Ok(());
+                }
                 let fate = self.fate(op, side, &call);
                 schedule.take(Step::Call { op, call, fate })?;
             }

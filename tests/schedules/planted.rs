@@ -10,7 +10,7 @@ use taskcluster_pulse::domain::sweep::SweepPolicy;
 use taskcluster_pulse::service::Policy;
 use taskcluster_pulse::store::{Change, Record};
 
-use super::choose::{EXPIRING, Focus, GUARDING, REPAIRING, ROTATING};
+use super::choose::{EXPIRING, Focus, GUARDING, REPAIRING, ROTATING, WAITING};
 use super::state::Records;
 
 /// What is wrong.
@@ -85,8 +85,8 @@ impl Plant {
             | Plant::PendingHandedOut
             | Plant::ToldAfterPromotion
             | Plant::IntervalCut
-            | Plant::SettledTooEarly
-            | Plant::NoDeadline => &ROTATING,
+            | Plant::SettledTooEarly => &ROTATING,
+            Plant::NoDeadline => &WAITING,
             Plant::StoreBeforeBroker => &REPAIRING,
             Plant::TombstoneTooEarly | Plant::NoPrefix | Plant::AbsentMeansGone | Plant::NoDelay => &EXPIRING,
             Plant::AlertWithoutCompare
