@@ -98,10 +98,11 @@ settings! {
         namespace_rotation_interval: Duration = SPAN, "1 hour", "namespaceRotationInterval", "NAMESPACE_ROTATION_INTERVAL";
         /// How long after it expired a namespace is removed.
         namespaces_expiration_delay: Duration = DELAY, "1 hour", "namespacesExpirationDelay", "NAMESPACES_EXPIRATION_DELAY";
-        /// Rotation and expiry wait while no web process was within its clients' reach for this long, because nobody can claim
-        /// then, and for this long after one is back. No more than a quarter of the rotation interval counts.
+        /// Rotation and expiry wait while no web process was able to serve claims for this long, because it was out of its
+        /// clients' reach or the auth service out of its own, and for this long after one is. No more than a quarter of the
+        /// rotation interval counts.
         api_silence: Duration = SPAN, "2 min", "apiSilence", "API_SILENCE";
-        /// How long rotation and expiry wait for the web processes at most, from the last time that one was within reach.
+        /// How long rotation waits for the web processes at most, from the last time that one was able to serve claims.
         max_rotation_hold: Duration = DELAY, "1 day", "maxRotationHold", "MAX_ROTATION_HOLD";
         /// Whether the scheduled tasks only print what they would do, and change nothing.
         mock_maintenance: bool = SWITCH, "false", "mockMaintenance", "MOCK_MAINTENANCE";

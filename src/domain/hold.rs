@@ -2,7 +2,8 @@
 //!
 //! A program that can't claim keeps the password that it has, which may be that of the standby user. The next switch would
 //! overwrite that one, so rotation waits while the API is out of its clients' reach, and for a while after it came back,
-//! so that those who were cut off can claim first. Nor could such a program put off the end of its namespace. The web processes' heartbeat in the store tells.
+//! so that those who were cut off can claim first. Nor could such a program put off the end of its namespace, so expiry
+//! waits too, without end. The web processes' heartbeat in the store tells: each beats while it can serve claims.
 //!
 //! Nothing waits where no heartbeat was ever stored: then nobody runs a web process that has one.
 
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 
-/// When the API was within its clients' reach, by the store's clock.
+/// When programs could claim, by the store's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heartbeat {
     /// When the last beat came, of whichever web process.
@@ -39,12 +40,12 @@ pub struct HoldPolicy {
     pub skew: Duration,
 }
 
-/// Whether to rotate.
+/// Whether to rotate, or to end namespaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rotating {
+pub enum Going {
     /// Nothing speaks against it.
     Free,
-    /// The API can't be reached, but rotation waited for as long as it may; in words.
+    /// Nobody can claim, but rotation waited for as long as it may; in words.
     Despite(String),
     /// Not now; why, in words.
     Held(String),
@@ -52,21 +53,34 @@ pub enum Rotating {
 
 impl HoldPolicy {
     /// Whether to rotate, as far as the heartbeat tells.
-    pub fn rotating(&self, Vitals { now, heartbeat }: Vitals) -> Rotating {
+    pub fn rotating(&self, Vitals { now, heartbeat }: Vitals) -> Going {
         let HoldPolicy { silence, longest, .. } = *self;
-        let Some(Heartbeat { last, since }) = heartbeat else { return Rotating::Free };
+        let Some(Heartbeat { last, since }) = heartbeat else { return Going::Free };
         if now.since(last) > longest.max(silence) {
-            return Rotating::Despite(format!("going on although no web process was reachable since {last}"));
+            return Going::Despite(format!("going on although {}", nobody_claims(last)));
         }
         if now.since(last) > silence {
-            return Rotating::Held(format!("no web process was reachable since {last}, so nobody could claim"));
+            return Going::Held(nobody_claims(last));
         }
         let until = since.plus(silence.min(longest));
         if now < until {
-            return Rotating::Held(format!("programs can claim again since {since}, and are given time until {until}"));
+            return Going::Held(format!("programs can claim again since {since}, and are given time until {until}"));
         }
-        Rotating::Free
+        Going::Free
     }
+
+    /// Whether to end namespaces, as far as the heartbeat tells. What is removed does not come back, so this waits for as long
+    /// as nobody can claim.
+    pub fn expiring(&self, vitals: Vitals) -> Going {
+        match (self.rotating(vitals), vitals.heartbeat) {
+            (Going::Despite(_), Some(Heartbeat { last, .. })) => Going::Held(nobody_claims(last)),
+            (going, _) => going,
+        }
+    }
+}
+
+fn nobody_claims(since: Timestamp) -> String {
+    format!("no web process was able to serve all claims since {since}")
 }
 
 /// How far a clock is from the store's at least: the store read `theirs` between two moments at which ours showed these.
@@ -86,25 +100,25 @@ mod tests {
         Timestamp::from_millis(seconds * 1000)
     }
 
-    fn rotating(now: i64, last: i64, since: i64) -> Rotating {
+    fn rotating(now: i64, last: i64, since: i64) -> Going {
         let policy = HoldPolicy { silence: SILENCE, longest: LONGEST, skew: SILENCE };
         policy.rotating(Vitals { now: at(now), heartbeat: Some(Heartbeat { last: at(last), since: at(since) }) })
     }
 
     #[test]
     fn rotation_waits_for_the_heartbeat_but_not_for_ever() {
-        assert_eq!(rotating(10_000, 9_880, 0), Rotating::Free);
-        assert!(matches!(rotating(10_000, 9_879, 0), Rotating::Held(why) if why.contains(&at(9_879).to_string())));
-        assert!(matches!(rotating(10_000, 6_400, 0), Rotating::Held(_)));
-        assert!(matches!(rotating(10_000, 6_399, 0), Rotating::Despite(why) if why.contains(&at(6_399).to_string())));
+        assert_eq!(rotating(10_000, 9_880, 0), Going::Free);
+        assert!(matches!(rotating(10_000, 9_879, 0), Going::Held(why) if why.contains(&at(9_879).to_string())));
+        assert!(matches!(rotating(10_000, 6_400, 0), Going::Held(_)));
+        assert!(matches!(rotating(10_000, 6_399, 0), Going::Despite(why) if why.contains(&at(6_399).to_string())));
     }
 
     #[test]
     fn those_who_were_cut_off_can_claim_before_rotation_goes_on() {
-        assert!(matches!(rotating(10_000, 9_999, 9_881), Rotating::Held(why) if why.contains(&at(10_001).to_string())));
-        assert_eq!(rotating(10_000, 9_999, 9_880), Rotating::Free);
+        assert!(matches!(rotating(10_000, 9_999, 9_881), Going::Held(why) if why.contains(&at(10_001).to_string())));
+        assert_eq!(rotating(10_000, 9_999, 9_880), Going::Free);
         // After the longest pause, too.
-        assert!(matches!(rotating(10_000, 9_999, 9_990), Rotating::Held(_)));
+        assert!(matches!(rotating(10_000, 9_999, 9_990), Going::Held(_)));
     }
 
     #[test]
@@ -112,15 +126,15 @@ mod tests {
         let policy = HoldPolicy { silence: SILENCE, longest: Duration::ZERO, skew: SILENCE };
         let rotating =
             |last, since| policy.rotating(Vitals { now: at(1000), heartbeat: Some(Heartbeat { last, since }) });
-        assert_eq!(rotating(at(1000), at(1000)), Rotating::Free);
-        assert!(matches!(rotating(at(879), at(0)), Rotating::Despite(_)));
+        assert_eq!(rotating(at(1000), at(1000)), Going::Free);
+        assert!(matches!(rotating(at(879), at(0)), Going::Despite(_)));
     }
 
     #[test]
     fn without_any_heartbeat_and_with_one_from_the_future_rotation_is_free() {
         let policy = HoldPolicy { silence: SILENCE, longest: LONGEST, skew: SILENCE };
-        assert_eq!(policy.rotating(Vitals { now: at(1), heartbeat: None }), Rotating::Free);
-        assert_eq!(rotating(1000, 5000, 0), Rotating::Free, "the store's clock was set back");
+        assert_eq!(policy.rotating(Vitals { now: at(1), heartbeat: None }), Going::Free);
+        assert_eq!(rotating(1000, 5000, 0), Going::Free, "the store's clock was set back");
     }
 
     #[test]

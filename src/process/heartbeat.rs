@@ -1,64 +1,70 @@
 //! The heartbeat of the web part: rotation waits while there is none.
 //!
 //! A process beats only while it gets an answer from itself at the address where clients ask, so that one which runs but
-//! does not answer is as silent as one that has ended.
+//! does not answer is as silent as one that has ended; and while the auth service answers, where it is asked, because the
+//! clients that only that one knows can't claim without it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use reqwest::redirect;
 
-use crate::service::Service;
+use crate::http::App;
 use crate::tls;
 
 /// How often it beats; more often where less silence is borne.
 const INTERVAL: Duration = Duration::from_secs(15);
 const BEATS_PER_SILENCE: u32 = 4;
 
-/// How long an answer from ourselves may take.
+/// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What asks this process at its own address.
 pub(super) struct Heartbeat {
-    service: Arc<Service>,
+    app: Arc<App>,
     http: reqwest::Client,
     url: String,
 }
 
 impl Heartbeat {
     /// Of the web part that listens at `address`.
-    pub(super) fn new(service: Arc<Service>, address: SocketAddr) -> Result<Heartbeat> {
+    pub(super) fn new(app: Arc<App>, address: SocketAddr) -> Result<Heartbeat> {
         tls::install_crypto_provider();
         // Each time a new connection: those that are open say nothing of whether new ones are accepted.
         let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(PATIENCE);
         let http = http.redirect(redirect::Policy::none()).build();
         let url = format!("http://{}/__lbheartbeat__", reachable(address));
-        Ok(Heartbeat { service, http: http.context("the heartbeat's HTTP client")?, url })
+        Ok(Heartbeat { app, http: http.context("the heartbeat's HTTP client")?, url })
     }
 
     /// Beats; it never ends.
     pub(super) async fn run(self) {
-        let every = INTERVAL.min(self.service.policy().hold.silence / BEATS_PER_SILENCE);
-        let mut answers = true;
+        let service = &self.app.service;
+        let every = INTERVAL.min(service.policy().hold.silence / BEATS_PER_SILENCE);
+        let mut serves = true;
         loop {
-            let answered = self.ask().await;
-            match &answered {
+            let served = self.ask().await;
+            match &served {
                 // The store's failures are told of by whoever keeps the memory.
-                Ok(()) => drop(self.service.beat().await.inspect_err(|error| tracing::debug!("no heartbeat: {error}"))),
-                Err(error) if answers => tracing::error!("no answer from ourselves at {}: {error:#}", self.url),
+                Ok(()) => drop(service.beat().await.inspect_err(|error| tracing::debug!("no heartbeat: {error}"))),
+                Err(error) if serves => tracing::error!("no heartbeat, so that rotation and expiry wait: {error:#}"),
                 Err(_) => {}
             }
-            answers = answered.is_ok();
+            serves = served.is_ok();
             tokio::time::sleep(every).await;
         }
     }
 
-    /// Asks as a proxy would, which has ended TLS.
+    /// Asks ourselves, as a proxy would which has ended TLS, and the auth service.
     async fn ask(&self) -> Result<()> {
-        self.http.get(&self.url).header("x-forwarded-proto", "https").send().await?.error_for_status()?;
-        Ok(())
+        let answer = self.http.get(&self.url).header("x-forwarded-proto", "https").send().await;
+        answer
+            .and_then(reqwest::Response::error_for_status)
+            .with_context(|| format!("no answer from ourselves at {}", self.url))?;
+        let auth = self.app.authenticator.health(PATIENCE).await;
+        auth.unwrap_or(Ok(())).map_err(|error| anyhow!("no answer from the auth service: {error}"))
     }
 }
 

@@ -55,8 +55,8 @@ impl Process {
             tracing::warn!("{warning}");
         }
         let connections = Connections { patience, drain: server.drain_timeout, most };
+        let (service, heartbeat) = (self.service.clone(), Heartbeat::new(app.clone(), address)?);
         let router = http::router(app);
-        let (service, heartbeat) = (self.service.clone(), Heartbeat::new(self.service.clone(), address)?);
         let listening = stopped(stop.clone());
         // Once the listener is gone, there is nothing to be told of.
         let beating = async move {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::outcome::Outcome;
 use super::{Service, ServiceError};
 use crate::clock::Timestamp;
-use crate::domain::hold::{Rotating, Vitals, skew};
+use crate::domain::hold::{Going, HoldPolicy, Vitals, skew};
 use crate::store::StoreError;
 
 /// How often a wrong clock is told of at most.
@@ -35,7 +35,7 @@ impl fmt::Display for WrongClock {
 }
 
 impl Service {
-    /// Notes in the store that clients can reach the API at this process.
+    /// Notes in the store that this process can serve claims.
     ///
     /// # Errors
     /// Those of the store.
@@ -73,20 +73,24 @@ impl Service {
         Ok(self.vitals().await?.0.now)
     }
 
-    /// Whether a run has to wait, and the time by the store's clock; it is noted why. While rotation waits, nothing is
+    /// Whether a run has to wait, by that rule, and the time by the store's clock; it is noted why. While rotation waits, nothing is
     /// finished either that another process began: the broker may not have been told yet, and telling it would overwrite a
     /// password that clients still use. The active password is handed out meanwhile. What a first claim began is finished
     /// by claims.
-    pub(super) async fn is_held(&self, outcome: &mut Outcome) -> Result<(bool, Timestamp), StoreError> {
+    pub(super) async fn is_held(
+        &self,
+        outcome: &mut Outcome,
+        going: fn(&HoldPolicy, Vitals) -> Going,
+    ) -> Result<(bool, Timestamp), StoreError> {
         let (vitals, wrong_clock) = self.vitals().await?;
-        outcome.held = match (wrong_clock, self.policy.hold.rotating(vitals)) {
+        outcome.held = match (wrong_clock, going(&self.policy.hold, vitals)) {
             (Some(wrong), _) => Some(wrong.to_string()),
-            (None, Rotating::Held(why)) => Some(why),
-            (None, Rotating::Despite(warning)) => {
+            (None, Going::Held(why)) => Some(why),
+            (None, Going::Despite(warning)) => {
                 outcome.report(&warning);
                 None
             }
-            (None, Rotating::Free) => None,
+            (None, Going::Free) => None,
         };
         Ok((outcome.held.is_some(), vitals.now))
     }

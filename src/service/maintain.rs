@@ -13,6 +13,7 @@ use super::outcome::{Outcome, Step};
 use super::{Deadline, IN_FLIGHT, Service, ServiceError};
 use crate::clock::Timestamp;
 use crate::domain::expiry::{ExpiryPolicy, look_again, plan_expiry};
+use crate::domain::hold::HoldPolicy;
 use crate::domain::inventory::Inventory;
 use crate::domain::name::{Name, Slot};
 use crate::domain::namespace::Namespace;
@@ -89,7 +90,7 @@ impl Service {
         let mut policy = policy.clone();
         for _ in 0..EXPIRY_ROUNDS {
             // Who can't claim can't move its namespace's date.
-            let (held, now) = self.is_held(outcome).await?;
+            let (held, now) = self.is_held(outcome, HoldPolicy::expiring).await?;
             if held && !dry_run {
                 return Ok(());
             }

@@ -11,6 +11,7 @@ use super::outcome::{Outcome, Step};
 use super::{IN_FLIGHT, Service, ServiceError};
 use crate::broker::BrokerError;
 use crate::clock::Timestamp;
+use crate::domain::hold::HoldPolicy;
 use crate::domain::namespace::Namespace;
 use crate::domain::rotation::Pending;
 use crate::secret::Password;
@@ -35,7 +36,7 @@ impl Service {
             let due = self.due(self.clock.now(), u32::MAX).await?;
             outcome.seen = due.len();
             outcome.plan = Some(due.iter().map(step).collect());
-            self.is_held(&mut outcome).await?;
+            self.is_held(&mut outcome, HoldPolicy::rotating).await?;
         } else {
             for _ in 0..ROUNDS {
                 if !self.rotate_batch(&mut outcome).await? {
@@ -57,7 +58,7 @@ impl Service {
     async fn rotate_batch(&self, outcome: &mut Outcome) -> Result<bool, ServiceError> {
         let now = self.clock.now();
         let deadline = self.deadline(now, "a rotation");
-        if self.is_held(outcome).await?.0 {
+        if self.is_held(outcome, HoldPolicy::rotating).await?.0 {
             return Ok(false);
         }
         let due = self.due(now, BATCH).await?;

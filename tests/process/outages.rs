@@ -1,8 +1,11 @@
 //! Outages: the database can't be reached, or hangs; and nobody can claim.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use axum::http::StatusCode;
 use serde_json::{Value, json};
 use taskcluster_pulse::taskcluster::TaskclusterError;
 use tokio::io;
@@ -141,6 +144,46 @@ async fn without_its_database_the_web_part_answers_claims_of_what_it_knows() {
 }
 
 #[tokio::test]
+async fn rotation_waits_while_the_auth_service_does_not_answer() {
+    let up = Arc::new(AtomicBool::new(true));
+    let answers = up.clone();
+    let auth = axum::Router::new().fallback(async move || {
+        let status = if answers.load(Relaxed) { StatusCode::OK } else { StatusCode::BAD_GATEWAY };
+        (status, r#"{"alive": true, "uptime": 1}"#)
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut deployment = Deployment::new(StoreKind::Postgres, BrokerKind::Fake).await;
+    deployment.set("AUTH_MODE", "both");
+    deployment.set("TASKCLUSTER_ROOT_URL", format!("http://{}", listener.local_addr().unwrap()));
+    deployment.set("API_SILENCE", "1 s");
+    tokio::spawn(async move { axum::serve(listener, auth).await });
+    let (web, url) = deployment.serve(&["web"]).await;
+    deployment.claim(&url, "taskcluster-a", &json!({})).await.unwrap();
+    let says = async |text: &str| {
+        while !deployment.run(&["rotate-namespaces", "--dry-run"]).await.stdout.contains(text) {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let waits = "no web process was able to serve all claims since 20";
+    let client = deployment.database.as_ref().unwrap().client().await;
+    client.batch_execute("UPDATE namespace SET due = 0").await.unwrap();
+    timeout(PATIENCE, async {
+        up.store(false, Relaxed);
+        says(waits).await;
+    })
+    .await
+    .expect("rotation should wait");
+    web.says("no answer from the auth service").await;
+    // Clients of the settings claim as always.
+    deployment.claim(&url, "taskcluster-a", &json!({})).await.unwrap();
+    up.store(true, Relaxed);
+    let rotated = timeout(PATIENCE, async {
+        while !deployment.run(&["rotate-namespaces"]).await.stdout.contains("changed 1") {}
+    });
+    assert!(rotated.await.is_ok(), "rotation should go on");
+}
+
+#[tokio::test]
 async fn rotation_waits_while_the_web_part_does_not_answer() {
     let mut deployment = Deployment::new(StoreKind::Postgres, BrokerKind::Real).await;
     deployment.set("API_SILENCE", "1 s");
@@ -166,7 +209,7 @@ async fn rotation_waits_while_the_web_part_does_not_answer() {
     rotate_until("changed 0, failed 0, refused 0").await;
     let ended = deployment.run(&["rotate-namespaces", "--dry-run"]).await;
     assert!(ended.stdout.starts_with("rotate  taskcluster-a"), "{ended:?}");
-    assert!(ended.stdout.contains("(no web process was reachable since 20"), "{ended:?}");
+    assert!(ended.stdout.contains("(no web process was able to serve all claims since 20"), "{ended:?}");
     web.signal("CONT");
     rotate_until("changed 1").await;
 
@@ -177,6 +220,6 @@ async fn rotation_waits_while_the_web_part_does_not_answer() {
             sleep(Duration::from_millis(50)).await;
         }
     };
-    let went_on = timeout(PATIENCE, held("note: going on although no web process was reachable since"));
+    let went_on = timeout(PATIENCE, held("note: going on although no web process was able to serve all claims since"));
     assert!(went_on.await.is_ok());
 }
