@@ -139,3 +139,20 @@ async fn a_locked_file_is_unavailable_in_time_and_fine_afterwards() {
     other.execute_batch("COMMIT").unwrap();
     insert(&*store, &[namespace]).await;
 }
+
+#[tokio::test]
+async fn what_waited_too_long_behind_another_call_is_not_done_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let (database, _) = paths(&directory);
+    let url = format!("sqlite:{}", database.display()).parse().unwrap();
+    let limits = Limits { timeout: std::time::Duration::from_millis(200), ..Limits::default() };
+    let store = store::open(&url, None, limits).await.unwrap();
+    let other = rusqlite::Connection::open(&database).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let [first, behind] = ["taskcluster-first", "taskcluster-behind"].map(|name| [super::put(&settled(name, 1))]);
+    let refused = tokio::join!(store.write(&first), store.write(&behind));
+    assert!(matches!(refused, (Err(StoreError::Unavailable(_)), Err(StoreError::Unavailable(_)))), "{refused:?}");
+    other.execute_batch("COMMIT").unwrap();
+    insert(&*store, &[settled("taskcluster-x", 1)]).await;
+    assert_eq!(store.namespace(&name("taskcluster-behind")).await.unwrap(), None);
+}

@@ -8,7 +8,7 @@ mod open;
 mod write;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
@@ -44,18 +44,25 @@ impl Sqlite {
         Ok(Sqlite { connection: connection.into(), keys, timeout })
     }
 
-    /// Runs `work` on the connection's own thread. Where it takes too long, the caller stops waiting; the work itself runs
-    /// to its end, as it would on a server that answers too late.
+    /// Runs `work` on the connection's own thread. Where it takes too long, the caller stops waiting. What has begun by then
+    /// runs to its end, as it would on a server that answers too late; what has not is dropped, so that a disk which hung is
+    /// not followed by all that nobody waits for any more.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        let (until, late) = (Instant::now() + self.timeout, self.late());
+        let work = move |db: &mut Connection| if Instant::now() < until { work(db) } else { Err(late) };
         match tokio::time::timeout(self.timeout, self.connection.call(work)).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(tokio_rusqlite::Error::Error(error))) => Err(error),
             Ok(Err(_)) => Err(StoreError::Failed("the thread of the SQLite connection has ended".to_owned())),
-            Err(_) => Err(StoreError::Unavailable(format!("no answer within {:?}", self.timeout))),
+            Err(_) => Err(self.late()),
         }
+    }
+
+    fn late(&self) -> StoreError {
+        StoreError::Unavailable(format!("no answer within {:?}", self.timeout))
     }
 }
 
