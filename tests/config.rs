@@ -156,7 +156,7 @@ fn every_problem_is_told_at_once_with_its_names_and_what_would_be_right() {
     let yaml = "app:\n  namespacePrefix: a/b\nmonitor:\n  alertThreshold: many\nweather: 1\nrabbit: 5\n";
     let variables = [("FORCE_SSL", "yes"), ("RABBIT_REQUEST_TIMEOUT", "20 min"), ("LEVEL", "loud")];
     let error = load(yaml, &variables, Needs::default()).unwrap_err();
-    assert!(error.to_string().starts_with("the configuration has 7 problems:\n  * "), "{error}");
+    assert!(error.to_string().starts_with("the configuration has 8 problems:\n  * "), "{error}");
     for expected in [
         "weather in the file is no setting",
         "rabbit in the file is a section; give its settings below it",
@@ -166,6 +166,7 @@ fn every_problem_is_told_at_once_with_its_names_and_what_would_be_right() {
         "logging.level (LEVEL) is \"loud\" in the environment; give ",
         "app.namespaceRotationInterval (NAMESPACE_ROTATION_INTERVAL), rabbit.requestTimeout (RABBIT_REQUEST_TIMEOUT): \
          the first is 1h, the second 20m; give a time-out of at most a tenth of the rotation interval",
+        "rabbit.requestTimeout (RABBIT_REQUEST_TIMEOUT): is 20m; give at most 30s",
     ] {
         assert!(error.problems.iter().any(|problem| problem.starts_with(expected)), "{expected} is not in {error}");
     }
@@ -366,5 +367,7 @@ fn settings_must_fit_each_other() {
     assert_eq!(rotation("2 s", "200 ms", "1 s"), 0);
     assert_eq!(rotation("1 s", "1 ms", "1 s"), 1, "too short");
     assert_eq!(rotation("2 s", "201 ms", "1 s"), 1, "the broker may take too long");
+    assert_eq!(rotation("1 h", "30 s", "1 min"), 0);
+    assert_eq!(rotation("1 h", "31 s", "1 min"), 1, "the broker may take too long for a clean-up");
     assert_eq!(rotation("2 s", "200 ms", "3 s"), 1, "rotated too seldom");
 }

@@ -51,6 +51,10 @@ const LONGEST: Duration = Duration::from_secs(14 * 24 * 3600);
 /// before the next.
 const TIMEOUTS_PER_ROTATION: u32 = 10;
 
+/// The longest time-out of the broker: what one process began must be over before another may do the opposite, and a
+/// clean-up leaves a minute for that.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Fills in the settings whose defaults depend on others.
 pub(super) fn complete(mut config: Config) -> Config {
     if config.app.amqp_hostname.is_empty() {
@@ -159,6 +163,9 @@ fn check_rotation(config: &Config, report: &mut Report) {
             )
         },
     );
+    report.rule(&["rabbit.requestTimeout"], timeout <= LONGEST_TIMEOUT, || {
+        format!("is {}; give at most {}", format_duration(timeout), format_duration(LONGEST_TIMEOUT))
+    });
     report.rule(&["app.namespaceRotationInterval", "worker.rotateInterval"], often <= interval, || {
         format!(
             "the first is {}, the second {}; the rotation must run at least once in each rotation interval",

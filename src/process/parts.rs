@@ -28,7 +28,7 @@ use crate::service::{ConnectionTemplate, Policy};
 use crate::store::{self, DatabaseUrl, KeyRing, Store};
 use crate::taskcluster::{Credentials, Limits, Taskcluster};
 
-/// The longest that putting one password in force may take.
+/// How long putting one password in force may take, unless the broker's time-out is long, or the rotation interval short.
 const SETTLE_BUDGET: Duration = Duration::from_secs(30);
 
 /// How long an SMTP server may take to connect, and to answer each command.
@@ -102,9 +102,12 @@ pub(super) fn policy(config: &Config) -> Policy {
     }
 }
 
-/// A quarter of the rotation interval, so that no process acts on what it read before a switch that it missed.
+/// How many of the broker's time-outs fit into the settle budget: a call that begins in its first half may take two of them.
+const TIMEOUTS: u32 = 4;
+
+/// No more than a quarter of the rotation interval, so that no process acts on what it read before a switch that it missed.
 fn settle_budget(config: &Config) -> Duration {
-    SETTLE_BUDGET.min(config.app.namespace_rotation_interval / 4)
+    SETTLE_BUDGET.max(config.rabbit.request_timeout * TIMEOUTS).min(config.app.namespace_rotation_interval / 4)
 }
 
 fn brakes(config: &Config) -> Brakes {
