@@ -30,6 +30,7 @@ on_every_world! {
     a_claim_revives_an_expired_namespace,
     an_owner_is_warned_before_a_namespace_with_messages_expires,
     an_empty_store_removes_nothing,
+    what_belongs_to_namespaces_whose_key_is_lost_is_left_alone,
     a_run_that_would_remove_too_much_removes_nothing,
     what_needs_no_decision_is_done_bit_by_bit_and_wedges_nothing,
     a_dry_run_changes_nothing,
@@ -279,6 +280,31 @@ async fn an_empty_store_removes_nothing(world: World) {
     }
     assert!(world.logs_in(&string).await);
     assert_eq!(world.queues().await, ["queue/taskcluster-a/x"]);
+}
+
+async fn what_belongs_to_namespaces_whose_key_is_lost_is_left_alone(world: World) {
+    let sealed = world.claim("taskcluster-sealed").await.unwrap().connection_string;
+    world.fill("queue/taskcluster-sealed/x", QueueKind::Classic, DELETE + 1).await;
+    let world = world.with_other_keys().await;
+    let other = world.claim("taskcluster-b").await.unwrap().connection_string;
+    let orphans_too = ExpiryPolicy {
+        orphans_after: Some(Duration::ZERO),
+        brakes: Brakes { most: 1, percent: 0 },
+        ..world.expiry_policy()
+    };
+    world.clock.advance(1000 * HOUR);
+    for _ in 0..4 {
+        let swept = sweep(&world).await;
+        let outcome = world.service().expire(&orphans_too, false).await.unwrap();
+        assert_eq!((outcome.failed, outcome.refused), (0, 0), "{outcome:?}");
+        for reports in [swept.reports, outcome.reports] {
+            let told = "1 namespaces can't be opened with the key ring, taskcluster-sealed first";
+            assert!(reports.iter().any(|report| report.starts_with(told)), "{reports:?}");
+            assert!(!reports.iter().any(|report| report.contains("not in the store")), "{reports:?}");
+        }
+    }
+    assert!(world.logs_in(&sealed).await && !world.logs_in(&other).await);
+    assert_eq!(world.queues().await, ["queue/taskcluster-sealed/x"]);
 }
 
 async fn a_run_that_would_remove_too_much_removes_nothing(world: World) {

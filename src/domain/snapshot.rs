@@ -56,7 +56,7 @@ impl Remains {
 }
 
 /// What the broker holds of each namespace that is `wanted`, be it in the store or not.
-pub(super) fn remains(inventory: &Inventory, names: &Names, wanted: impl Fn(&Name) -> bool) -> BTreeMap<Name, Remains> {
+pub(crate) fn remains(inventory: &Inventory, names: &Names, wanted: impl Fn(&Name) -> bool) -> BTreeMap<Name, Remains> {
     let mut found: BTreeMap<Name, Remains> = BTreeMap::new();
     for user in &inventory.users {
         if let Some((name, _)) = names.owner_of_user(&user.name).filter(|(name, _)| wanted(name)) {
@@ -79,6 +79,16 @@ pub(super) fn remains(inventory: &Inventory, names: &Names, wanted: impl Fn(&Nam
         }
     }
     found
+}
+
+/// Takes what belongs to `unwanted` namespaces out of an inventory.
+pub fn leave_out(inventory: &mut Inventory, names: &Names, unwanted: impl Fn(&Name) -> bool) {
+    let kept = |owner: Option<Name>| owner.is_none_or(|name| !unwanted(&name));
+    let of_user = |user: &str| names.owner_of_user(user).map(|(name, _)| name);
+    inventory.users.retain(|user| kept(of_user(&user.name)));
+    inventory.connections.retain(|connection| kept(of_user(&connection.user)));
+    inventory.queues.retain(|queue| kept(names.owner_of_queue(&queue.name)));
+    inventory.exchanges.retain(|exchange| kept(names.owner_of_exchange(exchange)));
 }
 
 #[cfg(test)]

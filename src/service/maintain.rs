@@ -3,7 +3,7 @@
 //! What has to be told is stored in the same transaction as the change that it tells of. A queue's deletion is stored as
 //! an intention first, and told only once the broker shows that the queue is gone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt, stream};
@@ -19,7 +19,7 @@ use crate::domain::name::{Name, Slot};
 use crate::domain::namespace::Namespace;
 use crate::domain::notice::{Event, Notice};
 use crate::domain::plan::{Action, Plan, Planned};
-use crate::domain::snapshot::Snapshot;
+use crate::domain::snapshot::{self, Snapshot};
 use crate::domain::sweep::{SweepPolicy, plan_sweep};
 use crate::notify::message;
 use crate::secret::PasswordHash;
@@ -50,11 +50,12 @@ impl Service {
     }
 
     async fn sweep_now(&self, policy: &SweepPolicy, dry_run: bool, outcome: &mut Outcome) -> Result<(), ServiceError> {
-        let inventory = self.inventory().await?;
+        let mut inventory = self.inventory().await?;
         // Both count from before the store is read, so that no stand-still makes what was read there seem fresh.
         let now = self.clock.now();
         let deadline = self.deadline(now, "a sweep");
-        let (namespaces, alerts) = (self.store.namespaces(Select::All).await?, self.store.alerts().await?);
+        let namespaces = self.namespaces(&mut inventory, outcome).await?;
+        let alerts = self.store.alerts().await?;
         let seen = Snapshot { inventory, namespaces, alerts };
         let plan = plan_sweep(&seen, now, policy);
         outcome.note(&plan);
@@ -94,8 +95,8 @@ impl Service {
             if held && !dry_run {
                 return Ok(());
             }
-            let inventory = self.inventory().await?;
-            let namespaces = self.store.namespaces(Select::All).await?;
+            let mut inventory = self.inventory().await?;
+            let namespaces = self.namespaces(&mut inventory, outcome).await?;
             let seen = Snapshot { inventory, namespaces, alerts: Vec::new() };
             let mut plan = plan_expiry(&seen, now, &policy);
             if plan.actions.iter().any(|step| matches!(step.action, Action::ForgetNamespace(_))) {
@@ -153,6 +154,30 @@ impl Service {
             broker.connections()
         )?;
         Ok(Inventory { users, permissions, queues, exchanges, connections })
+    }
+
+    /// All namespaces that can be opened. What the broker holds of the others is taken out of the inventory, so that nobody
+    /// believes that the store doesn't know it.
+    async fn namespaces(
+        &self,
+        inventory: &mut Inventory,
+        outcome: &mut Outcome,
+    ) -> Result<Vec<Namespace>, ServiceError> {
+        let (names, namespaces) = (&self.policy.names, self.store.namespaces(Select::All).await?);
+        let known: HashSet<_> = namespaces.iter().map(|namespace| &namespace.name).collect();
+        if !snapshot::remains(inventory, names, |name| !known.contains(name)).is_empty() {
+            let sealed = self.store.namespaces(Select::Sealed).await?;
+            let sealed: BTreeSet<_> = sealed.into_iter().map(|namespace| namespace.name).collect();
+            if let Some(first) = sealed.first() {
+                let count = sealed.len();
+                outcome.report(&format!(
+                    "{count} namespaces can't be opened with the key ring, {first} first: what the broker holds of them is left \
+                     alone"
+                ));
+                snapshot::leave_out(inventory, names, |name| sealed.contains(name));
+            }
+        }
+        Ok(namespaces)
     }
 
     /// Carries out a plan: what has to be stored in one write, then what has to be done at the broker.

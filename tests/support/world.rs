@@ -161,6 +161,14 @@ impl World {
         World { store: fresh.store, broker, clock, policy, side, database: fresh.database }
     }
 
+    /// The same with another key ring, in which the one key so far is not.
+    pub async fn with_other_keys(self) -> World {
+        let keys = KEY.replace(r#""id": "a""#, r#""id": "b""#);
+        let keys = KeyRing::parse(&keys).unwrap();
+        let store = store::open(&database_url(&self.database), Some(keys), Limits::default()).await.unwrap();
+        World { store, ..self }
+    }
+
     /// The fake broker; only for tests that are about it.
     pub fn fake(&self) -> &FakeBroker {
         match &self.side {
