@@ -282,6 +282,24 @@ async fn an_empty_store_removes_nothing(world: World) {
     assert_eq!(world.queues().await, ["queue/taskcluster-a/x"]);
 }
 
+#[tokio::test]
+async fn a_rebuild_that_takes_longer_than_what_was_seen_may_be_trusted_goes_on_in_the_same_run() {
+    let mut world = World::new(StoreKind::Sqlite, BrokerKind::Fake).await;
+    let mut strings = Vec::new();
+    for n in 0..30 {
+        strings.push(world.claim(&format!("taskcluster-{n}")).await.unwrap().connection_string);
+    }
+    world.fake().restart_empty();
+    // A look may be trusted for two seconds, in which no more than forty of the sixty users can be made.
+    world.policy.settle_budget = Duration::from_secs(4);
+    world.fake().fault(Fault::new(Failure::Slow(Duration::from_millis(400))).on("PUT", "users"));
+    let outcome = sweep(&world).await;
+    assert_eq!((outcome.failed, outcome.changed, outcome.reports.len()), (0, 60, 0), "{outcome:?}");
+    for string in strings {
+        assert!(world.logs_in(&string).await);
+    }
+}
+
 async fn what_belongs_to_namespaces_whose_key_is_lost_is_left_alone(world: World) {
     let sealed = world.claim("taskcluster-sealed").await.unwrap().connection_string;
     world.fill("queue/taskcluster-sealed/x", QueueKind::Classic, DELETE + 1).await;

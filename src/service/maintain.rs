@@ -29,6 +29,9 @@ use crate::store::{Change, Record, Select, Write};
 /// costs one turn. Where a run takes longer, another one at once does no harm.
 const TASK_LEASE: Duration = Duration::from_secs(120);
 
+/// How often one sweep looks again because its repairs took longer than what it saw may be trusted.
+const SWEEP_ROUNDS: usize = 20;
+
 /// How often one expiry run looks again at what its own removals left.
 const EXPIRY_ROUNDS: usize = 3;
 
@@ -50,6 +53,26 @@ impl Service {
     }
 
     async fn sweep_now(&self, policy: &SweepPolicy, dry_run: bool, outcome: &mut Outcome) -> Result<(), ServiceError> {
+        for _ in 0..SWEEP_ROUNDS {
+            let changed = outcome.changed;
+            let left = self.sweep_once(policy, dry_run, outcome).await?;
+            if left > 0 && outcome.changed == changed {
+                outcome.report(&format!("there was no time for {left} repairs, which are left to the next run"));
+            }
+            if left == 0 || outcome.changed == changed {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// One look at everything, and what follows from it. How many repairs are left because there was no time for them.
+    async fn sweep_once(
+        &self,
+        policy: &SweepPolicy,
+        dry_run: bool,
+        outcome: &mut Outcome,
+    ) -> Result<usize, ServiceError> {
         let mut inventory = self.inventory().await?;
         // Both count from before the store is read, so that no stand-still makes what was read there seem fresh.
         let now = self.clock.now();
@@ -61,7 +84,7 @@ impl Service {
         outcome.note(&plan);
         if dry_run {
             outcome.plan = Some(plan.actions.iter().chain(&plan.withheld).map(Step::from).collect());
-            return Ok(());
+            return Ok(0);
         }
         let delete_threshold = policy.delete_threshold;
         self.apply(plan, &seen, &Limits { deadline, delete_threshold }, outcome).await
@@ -180,14 +203,15 @@ impl Service {
         Ok(namespaces)
     }
 
-    /// Carries out a plan: what has to be stored in one write, then what has to be done at the broker.
+    /// Carries out a plan: what has to be stored in one write, then what has to be done at the broker. How many repairs were
+    /// left because there was no time for them.
     async fn apply(
         &self,
         plan: Plan,
         seen: &Snapshot,
         limits: &Limits,
         outcome: &mut Outcome,
-    ) -> Result<(), ServiceError> {
+    ) -> Result<usize, ServiceError> {
         let now = self.clock.now();
         let namespaces: HashMap<_, _> = seen.namespaces.iter().map(|found| (&found.name, found)).collect();
         let (mut stored, mut tasks): (Vec<(Change, Planned)>, Vec<Planned>) = (Vec::new(), Vec::new());
@@ -212,19 +236,21 @@ impl Service {
             .map(|planned| {
                 async move {
                     let done = self.carry_out(&planned, namespaces, limits).await;
-                    (Step::from(&planned), done)
+                    (planned, done)
                 }
                 .boxed()
             })
             .buffer_unordered(IN_FLIGHT);
-        while let Some((step, done)) = done.next().await {
+        let mut left = 0;
+        while let Some((planned, done)) = done.next().await {
             match done {
-                Ok(true) => outcome.done(&step),
+                Ok(true) => outcome.done(&Step::from(&planned)),
                 Ok(false) => {}
-                Err(error) => outcome.fail(&step, &error),
+                Err(ServiceError::TooSlow(_)) if matches!(planned.action, Action::RepairUser(..)) => left += 1,
+                Err(error) => outcome.fail(&Step::from(&planned), &error),
             }
         }
-        Ok(())
+        Ok(left)
     }
 
     /// What is stored for an action: all of it, or, for a removal at the broker, the intention.
