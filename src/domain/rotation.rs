@@ -122,11 +122,16 @@ impl Rotation {
         pending.max(promised).unwrap_or(self.due)
     }
 
-    /// The rotation to go on with where the passwords of this one are lost. The standby user gets `fresh`. The active one
-    /// keeps what it has at the broker, `kept`, so that whoever holds that can log in until the switch after; it can't be
-    /// handed out any more, so nothing is active until `fresh` is settled.
+    /// What was handed out last: the active password, or, where one that was lost is being replaced, the one before.
+    pub fn handed_out(&self) -> Option<&Credentials> {
+        self.active.as_ref().or(self.previous.as_ref())
+    }
+
+    /// The rotation to go on with where the passwords of this one are lost. The user of what was handed out last keeps what it
+    /// has at the broker, `kept`, so that whoever holds that can log in until the switch after; the other one gets `fresh`.
+    /// What is kept can't be handed out any more, so nothing is active until `fresh` is settled.
     pub fn replace_lost(&self, kept: Option<Password>, fresh: Password, now: Timestamp) -> Rotation {
-        let Some(Credentials { slot, .. }) = self.active else { return Rotation::first(fresh, now) };
+        let Some(&Credentials { slot, .. }) = self.handed_out() else { return Rotation::first(fresh, now) };
         Rotation {
             active: None,
             previous: kept.map(|password| Credentials { slot, password }),
@@ -231,6 +236,17 @@ mod tests {
         assert_eq!(begun.replace_lost(None, fresh.clone(), at(7200)), Rotation::first(fresh, at(7200)));
         let switching = begun.settle(at(0), HOUR).begin(Password::random(), at(3600));
         assert_eq!(switching.standby_is_free(HOUR), at(7200));
+    }
+
+    #[test]
+    fn what_was_kept_when_passwords_were_lost_is_kept_when_they_are_lost_again() {
+        let (kept, fresh) = (Password::random(), Password::random());
+        let once = Rotation::first(Password::random(), at(0)).settle(at(0), HOUR);
+        let once = once.replace_lost(Some(kept.clone()), Password::random(), at(100));
+        assert_eq!(once.handed_out().map(|last| last.slot), Some(Slot::One));
+        let twice = once.replace_lost(Some(kept.clone()), fresh.clone(), at(200));
+        assert_eq!((twice.password_of(Slot::One), twice.password_of(Slot::Two)), (Some(&kept), Some(&fresh)));
+        assert_eq!(twice.active, None);
     }
 
     #[test]

@@ -37,11 +37,12 @@ impl Service {
                     .push(format!("{name} is left until {free}, until when older connection strings are good"));
                 continue;
             }
-            let kept = namespace.rotation.active.as_ref().and_then(|active| {
-                users.get(&self.policy.names.user(&namespace.name, active.slot)).and_then(Password::behind)
+            let handed_out = namespace.rotation.handed_out();
+            let kept = handed_out.and_then(|last| {
+                users.get(&self.policy.names.user(&namespace.name, last.slot)).and_then(Password::behind)
             });
-            let reason = match (&namespace.rotation.active, &kept) {
-                (Some(_), None) => "the stored ones can't be opened, and RabbitMQ has not the active one either",
+            let reason = match (handed_out, &kept) {
+                (Some(_), None) => "the stored ones can't be opened, and RabbitMQ has not the last one either",
                 _ => "the stored ones can't be opened",
             };
             steps.push(Step {
