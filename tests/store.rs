@@ -738,6 +738,8 @@ async fn a_lease_has_one_holder_until_it_ends_or_is_released(backend: Backend) {
     store.release("rotate", "b").await.unwrap();
     assert!(lease("rotate", "a", 16, 20).await);
     store.release("unknown", "a").await.unwrap();
+    assert!(lease("sweep", "a clock that is ahead", 100, 130).await);
+    assert!(lease("sweep", "b", 1, 31).await);
 }
 
 async fn of_many_who_ask_for_a_lease_at_once_one_gets_it(backend: Backend) {

@@ -126,14 +126,15 @@ impl From<ServiceError> for ApiError {
             ServiceError::Broker(BrokerError::Unavailable(_)) => {
                 unavailable("RabbitMQ does not answer, which is needed for the first claim of a namespace.")
             }
+            // Whoever runs the service has to mend it; whoever calls has nothing to do but come again.
+            ServiceError::Broker(_) => unavailable("RabbitMQ refused what the first claim of a namespace needs."),
             ServiceError::Contended(_) | ServiceError::TooSlow(_) => unavailable("The service is too busy."),
             ServiceError::CleaningUp { .. } => {
                 ApiError::unavailable("The namespace has expired and is being cleaned up. Try again.", 10)
             }
-            ServiceError::Store(_)
-            | ServiceError::Broker(_)
-            | ServiceError::Partly { .. }
-            | ServiceError::StillThere(_) => ApiError::internal(&error),
+            ServiceError::Store(_) | ServiceError::Partly { .. } | ServiceError::StillThere(_) => {
+                ApiError::internal(&error)
+            }
         }
     }
 }

@@ -25,9 +25,9 @@ use crate::notify::message;
 use crate::secret::PasswordHash;
 use crate::store::{Change, Record, Select, Write};
 
-/// How long one process has a task to itself. No longer than the sweep's default interval, so that a process that dies
-/// costs one turn. Where a run takes longer, another one at once does no harm.
-const TASK_LEASE: Duration = Duration::from_secs(120);
+/// How long one process has a task to itself, from each look at the broker on. A process that dies holds the others up for
+/// no longer; where a look and what follows from it take longer, another process at it does no harm.
+const TASK_LEASE: Duration = Duration::from_secs(30);
 
 /// How often one sweep looks again because its repairs took longer than what it saw may be trusted.
 const SWEEP_ROUNDS: usize = 20;
@@ -45,23 +45,24 @@ impl Service {
         let mut outcome = Outcome::of("monitor-rabbit");
         let turn = self.take_turn(&mut outcome, dry_run).await?;
         if outcome.held.is_none() {
-            let worked = self.sweep_now(policy, dry_run, &mut outcome).await;
+            let worked = self.sweep_now(policy, &turn, &mut outcome).await;
             self.end_turn(turn, &mut outcome).await?;
             worked?;
         }
         Ok(outcome)
     }
 
-    async fn sweep_now(&self, policy: &SweepPolicy, dry_run: bool, outcome: &mut Outcome) -> Result<(), ServiceError> {
+    async fn sweep_now(&self, policy: &SweepPolicy, turn: &Turn, outcome: &mut Outcome) -> Result<(), ServiceError> {
+        let mut left = 0;
         for _ in 0..SWEEP_ROUNDS {
             let changed = outcome.changed;
-            let left = self.sweep_once(policy, dry_run, outcome).await?;
-            if left > 0 && outcome.changed == changed {
-                outcome.report(&format!("there was no time for {left} repairs, which are left to the next run"));
-            }
-            if left == 0 || outcome.changed == changed {
+            left = self.sweep_once(policy, turn.holder.is_none(), outcome).await?;
+            if left == 0 || outcome.changed == changed || !self.keep_turn(turn, outcome.task).await? {
                 break;
             }
+        }
+        if left > 0 {
+            outcome.report(&format!("there was no time for {left} repairs, which are left to the next run"));
         }
         Ok(())
     }
@@ -98,20 +99,15 @@ impl Service {
         let mut outcome = Outcome::of("expire-namespaces");
         let turn = self.take_turn(&mut outcome, dry_run).await?;
         if outcome.held.is_none() {
-            let worked = self.expire_now(policy, dry_run, &mut outcome).await;
+            let worked = self.expire_now(policy, &turn, &mut outcome).await;
             self.end_turn(turn, &mut outcome).await?;
             worked?;
         }
         Ok(outcome)
     }
 
-    async fn expire_now(
-        &self,
-        policy: &ExpiryPolicy,
-        dry_run: bool,
-        outcome: &mut Outcome,
-    ) -> Result<(), ServiceError> {
-        let mut policy = policy.clone();
+    async fn expire_now(&self, policy: &ExpiryPolicy, turn: &Turn, outcome: &mut Outcome) -> Result<(), ServiceError> {
+        let (mut policy, dry_run) = (policy.clone(), turn.holder.is_none());
         for _ in 0..EXPIRY_ROUNDS {
             // Who can't claim can't move its namespace's date.
             let (held, now) = self.is_held(outcome, HoldPolicy::expiring).await?;
@@ -137,7 +133,8 @@ impl Service {
             let deadline = self.deadline(self.clock.now(), "an expiry");
             bury_at(&mut plan, self.shared_time().await?);
             self.apply(plan, &seen, &Limits { deadline, delete_threshold: u64::MAX }, outcome).await?;
-            if !again || outcome.failed > failed || policy.brakes.most == 0 {
+            let done = !again || outcome.failed > failed || policy.brakes.most == 0;
+            if done || !self.keep_turn(turn, outcome.task).await? {
                 break;
             }
         }
@@ -147,13 +144,17 @@ impl Service {
     /// Takes the sole right to a task, or notes that another process has it. A dry run changes nothing, and needs none.
     async fn take_turn(&self, outcome: &mut Outcome, dry_run: bool) -> Result<Turn, ServiceError> {
         let turn = Turn { started: Instant::now(), holder: (!dry_run).then(|| Uuid::new_v4().to_string()) };
-        if let Some(holder) = &turn.holder {
-            let now = self.clock.now();
-            if !self.store.lease(outcome.task, holder, now, now.plus(TASK_LEASE)).await? {
-                outcome.held = Some("another process is at it".to_owned());
-            }
+        if !self.keep_turn(&turn, outcome.task).await? {
+            outcome.held = Some("another process is at it".to_owned());
         }
         Ok(turn)
+    }
+
+    /// Keeps the sole right to a task for one more look. `false` where another process has it.
+    async fn keep_turn(&self, turn: &Turn, task: &str) -> Result<bool, ServiceError> {
+        let Some(holder) = &turn.holder else { return Ok(true) };
+        let now = self.shared_time().await?;
+        Ok(self.store.lease(task, holder, now, now.plus(TASK_LEASE)).await?)
     }
 
     async fn end_turn(&self, turn: Turn, outcome: &mut Outcome) -> Result<(), ServiceError> {
@@ -337,6 +338,7 @@ fn bury_at(plan: &mut Plan, now: Timestamp) {
 /// A run that has its task to itself.
 struct Turn {
     started: Instant,
+    /// `None` for a dry run.
     holder: Option<String>,
 }
 

@@ -71,7 +71,7 @@ impl Memory {
         self.known().iter().map(|(name, known)| (name.clone(), known.namespace.version)).collect()
     }
 
-    /// Fails at once while the store is away: who lists namespaces must not wait for it in the place of who claims.
+    /// Fails at once while the store is away: who can't be answered must not wait for it in the place of who can.
     pub(super) fn check_store(&self) -> Result<(), StoreError> {
         match self.away.load(Ordering::Relaxed) {
             true => Err(StoreError::Unavailable("it failed a moment ago".to_owned())),

@@ -243,7 +243,8 @@ pub trait Store: Send + Sync {
     async fn remove_notice(&self, id: &str) -> Result<(), StoreError>;
 
     /// Gives `holder` the sole right to `task` until `until`, if nobody else has it at `now`. The holder itself may extend
-    /// it. `false` where somebody else has it.
+    /// it. `false` where somebody else has it. A lease that ends later than `until` is nobody's: it was taken by a clock that
+    /// was ahead, or comes from a time that was undone.
     async fn lease(&self, task: &str, holder: &str, now: Timestamp, until: Timestamp) -> Result<bool, StoreError>;
 
     /// Gives up the right that `holder` has to `task`.

@@ -235,13 +235,14 @@ impl Store for Outside {
         .await
     }
 
-    async fn lease(&self, task: &str, holder: &str, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
+    async fn lease(&self, task: &str, holder: &str, now: Timestamp, asked: Timestamp) -> Result<bool, StoreError> {
         self.store("lease", |state, _| {
-            let taken = state.leases.get(task).is_some_and(|(by, until)| by != holder && *until > now);
+            let taken =
+                state.leases.get(task).is_some_and(|(by, until)| by != holder && *until > now && *until <= asked);
             let taken = taken && !self.is(Plant::AlertWithoutCompare);
             if !taken {
                 state.overlap |= state.leases.contains_key(task);
-                state.leases.insert(task.to_owned(), (holder.to_owned(), until));
+                state.leases.insert(task.to_owned(), (holder.to_owned(), asked));
             }
             !taken
         })

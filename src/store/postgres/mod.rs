@@ -127,7 +127,7 @@ const TAKE_NOTICES: &str = concat!(
     notice_columns!()
 );
 const LEASE: &str = "INSERT INTO lease (task, holder, until) VALUES ($1, $2, $4) ON CONFLICT (task) DO UPDATE \
-     SET holder = excluded.holder, until = excluded.until WHERE lease.holder = excluded.holder OR lease.until <= $3 \
+     SET holder = excluded.holder, until = excluded.until WHERE lease.holder = excluded.holder OR lease.until <= $3 OR lease.until > $4 \
      RETURNING task";
 
 impl SealedRows for Postgres {

@@ -156,7 +156,8 @@ const TAKE_NOTICES: &str = concat!(
     notice_columns!()
 );
 const LEASE: &str = "INSERT INTO lease (task, holder, until) VALUES (?1, ?2, ?4) ON CONFLICT (task) DO UPDATE \
-     SET holder = excluded.holder, until = excluded.until WHERE lease.holder = excluded.holder OR lease.until <= ?3";
+     SET holder = excluded.holder, until = excluded.until WHERE lease.holder = excluded.holder OR lease.until <= ?3 \
+     OR lease.until > ?4";
 const FORGET: &str =
     "DELETE FROM sighting WHERE request IN (SELECT request FROM sighting WHERE seen <= ?1 ORDER BY seen LIMIT 8)";
 const SIGHT: &str = "INSERT INTO sighting (request, body, seen) VALUES (?1, ?2, ?3) \
