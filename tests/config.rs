@@ -355,6 +355,9 @@ fn settings_must_fit_each_other() {
     assert_eq!(broken(&[("AUTH_MODE", "both"), ("STATIC_CLIENTS", CLIENTS)]), 0);
     assert_eq!(broken(&[("AUTH_MODE", "both"), ("AUTH_REMOTE_TIMEOUT", "30 s")]), 1);
     assert_eq!(broken(&[("AUTH_REMOTE_TIMEOUT", "30 s")]), 0, "nobody is asked");
+    assert_eq!(broken(&[("STORE_QUERY_TIMEOUT", "20 s")]), 1);
+    assert_eq!(broken(&[("RABBIT_FIRST_CLAIM_TIMEOUT", "20 s")]), 1);
+    assert_eq!(broken(&[("STORE_QUERY_TIMEOUT", "20 s"), ("SERVER_REQUEST_TIMEOUT", "21 s")]), 0);
     let rotation = |interval, timeout, every| {
         broken(&[
             ("NAMESPACE_ROTATION_INTERVAL", interval),

@@ -72,6 +72,7 @@ pub(super) fn complete(mut config: Config) -> Config {
 pub(super) fn check(config: &Config, needs: Needs, report: &mut Report) {
     check_needs(config, needs, report);
     check_store(config, report);
+    check_waiting(config, report);
     check_rotation(config, report);
     let monitor = &config.monitor;
     report.rule(
@@ -142,6 +143,19 @@ fn check_store(config: &Config, report: &mut Report) {
     if let Some(Err(error)) = (!keys.is_empty()).then(|| KeyRing::parse(keys)) {
         report.rule(&["store.cryptoKeys"], false, || error.to_string());
     }
+}
+
+fn check_waiting(config: &Config, report: &mut Report) {
+    let (query, first_claim) = (config.store.query_timeout, config.rabbit.first_claim_timeout);
+    let request = config.server.request_timeout;
+    report.rule(&["store.queryTimeout", "server.requestTimeout"], query < request, || {
+        let (query, request) = (format_duration(query), format_duration(request));
+        format!("the first is {query}, the second {request}; a claim must be answered after the database has not")
+    });
+    report.rule(&["rabbit.firstClaimTimeout", "server.requestTimeout"], first_claim < request, || {
+        let (first_claim, request) = (format_duration(first_claim), format_duration(request));
+        format!("the first is {first_claim}, the second {request}; a claim must be answered after RabbitMQ has not")
+    });
 }
 
 fn check_rotation(config: &Config, report: &mut Report) {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use humantime::format_duration;
 use tokio::task::JoinSet;
 
 use crate::clock::{Clock, SystemClock};
@@ -87,8 +88,15 @@ impl Process {
     /// Runs one task again and again, until the process is told to stop.
     ///
     /// # Errors
-    /// What is wrong with the configuration.
+    /// What is wrong with the configuration, or with `every`.
     pub async fn run_every(&self, task: Task, every: Duration, report: impl Fn(&Outcome)) -> Result<()> {
+        let interval = self.config.app.namespace_rotation_interval;
+        if task == Task::Rotate && every > interval {
+            let (every, interval) = (format_duration(every), format_duration(interval));
+            bail!(
+                "--every is {every}, and the rotation interval {interval}: the rotation must run at least once in that"
+            );
+        }
         let mut neighbours = JoinSet::new();
         neighbours.spawn(self.waiting());
         self.runner()?.repeat(task, every, report, self.stop.clone()).await;

@@ -54,7 +54,7 @@ impl Service {
         if let Some(claimed) = self.recall_while_failing(asked) {
             return Ok(claimed);
         }
-        self.memory.check_store()?;
+        let _turn = self.memory.ask_store()?;
         match self.claim_in_store(asked).await {
             Err(ServiceError::Store(error)) => self.recall_after(error, asked),
             done => done,

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lru::LruCache;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use super::{Claimed, Deadline, Service, ServiceError};
 use crate::clock::Timestamp;
@@ -34,6 +34,12 @@ const BATCH: usize = 1000;
 /// How soon the store is asked again while it fails.
 const PROBE: Duration = Duration::from_secs(1);
 
+/// How many claims ask the store at a time while it is away.
+const HOPEFUL: usize = 4;
+
+/// What is written to find out whether the store can be written to: a lease that is over at once.
+const WRITTEN: &str = "find out whether the store can be written to";
+
 /// The namespaces that were claimed here, and whether the store fails.
 pub(super) struct Memory {
     known: Mutex<LruCache<Name, Known>>,
@@ -42,6 +48,8 @@ pub(super) struct Memory {
     away: AtomicBool,
     /// Told when the store begins to fail.
     failed: Notify,
+    /// For claims that ask the store although it is away.
+    hopeful: Semaphore,
 }
 
 struct Known {
@@ -57,7 +65,13 @@ impl Default for Memory {
     /// With nothing in it. Its bound is kept by [`Service::remember`], so that no room is taken before it is needed.
     fn default() -> Memory {
         let known = Mutex::new(LruCache::unbounded());
-        Memory { known, failing: AtomicBool::new(false), away: AtomicBool::new(false), failed: Notify::new() }
+        Memory {
+            known,
+            failing: AtomicBool::new(false),
+            away: AtomicBool::new(false),
+            failed: Notify::new(),
+            hopeful: Semaphore::new(HOPEFUL),
+        }
     }
 }
 
@@ -71,7 +85,7 @@ impl Memory {
         self.known().iter().map(|(name, known)| (name.clone(), known.namespace.version)).collect()
     }
 
-    /// Fails at once while the store is away: who can't be answered must not wait for it in the place of who can.
+    /// Fails at once while the store is away: who lists namespaces must not wait for it in the place of who claims.
     pub(super) fn check_store(&self) -> Result<(), StoreError> {
         match self.away.load(Ordering::Relaxed) {
             true => Err(StoreError::Unavailable("it failed a moment ago".to_owned())),
@@ -79,23 +93,34 @@ impl Memory {
         }
     }
 
+    /// Lets a claim ask the store that can't be answered from memory. While the store is away, only a few may at a time: one
+    /// of them may be the first to find it back, and the others must not take the place of those who can be answered.
+    pub(super) fn ask_store(&self) -> Result<Option<SemaphorePermit<'_>>, StoreError> {
+        self.check_store().map(|()| None).or_else(|away| self.hopeful.try_acquire().map(Some).map_err(|_| away))
+    }
+
+    /// Whether claims are answered from memory, as far as they can be.
+    pub(super) fn store_is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
     /// Notes that a call to the store failed.
     fn store_fails(&self, error: &StoreError) {
         if let StoreError::Sealed(_) = error {
             // That is one record's trouble, and others are as well as ever.
             tracing::error!("a claim is answered from memory, if it can be: {error}");
-        } else if !self.failing.swap(true, Ordering::Relaxed) {
-            self.away.store(matches!(error, StoreError::Unavailable(_)), Ordering::Relaxed);
+            return;
+        }
+        self.away.store(matches!(error, StoreError::Unavailable(_)), Ordering::Relaxed);
+        if !self.failing.swap(true, Ordering::Relaxed) {
             tracing::warn!("{error}; namespaces that were claimed before are answered from memory");
             self.failed.notify_one();
         }
     }
 
     fn store_works(&self) {
-        self.away.store(false, Ordering::Relaxed);
-        if self.failing.swap(false, Ordering::Relaxed) {
-            tracing::info!("the store is back; claims are stored again");
-        }
+        self.failing.store(false, Ordering::Relaxed);
+        tracing::info!("the store is back; claims are stored again");
     }
 }
 
@@ -117,12 +142,15 @@ impl Service {
     /// # Errors
     /// Those of the store.
     pub async fn refresh_memory(&self) -> Result<(), ServiceError> {
-        let refreshed = self.refresh().await;
-        match &refreshed {
-            Ok(()) => self.memory.store_works(),
-            Err(error) => self.memory.store_fails(error),
+        self.refresh().await.inspect_err(|error| self.memory.store_fails(error))?;
+        self.memory.away.store(false, Ordering::Relaxed);
+        if self.memory.store_is_failing() {
+            // A store that can be read may be read-only, or full.
+            let now = self.clock.now();
+            self.store.lease(WRITTEN, "whoever asks", now, now).await?;
+            self.memory.store_works();
         }
-        Ok(refreshed?)
+        Ok(())
     }
 
     async fn refresh(&self) -> Result<(), StoreError> {
@@ -179,7 +207,7 @@ impl Service {
 
     /// The answer to a claim from memory alone, if the store fails and the answer is certain to be good.
     pub(super) fn recall_while_failing(&self, asked: &ClaimRequest) -> Option<Claimed> {
-        if self.memory.failing.load(Ordering::Relaxed) { self.recall(asked) } else { None }
+        if self.memory.store_is_failing() { self.recall(asked) } else { None }
     }
 
     /// The answer to a claim which the store has failed, if one is certain to be good.

@@ -208,6 +208,9 @@ impl Service {
         let store = store.map_or_else(|_| Err(late.clone()), |answer| answer.map_err(|error| error.to_string()));
         let broker = broker.map_or_else(|_| Err(late), |answer| answer.map_err(|error| error.to_string()));
         let (store, clock) = match store {
+            Ok(_) if self.memory.store_is_failing() => {
+                (Err("it can be read, and claims can't be stored".to_owned()), Ok(()))
+            }
             Ok((_, Some(wrong_clock))) => (Ok(()), Err(wrong_clock.to_string())),
             Ok((_, None)) => (Ok(()), Ok(())),
             Err(error) => (Err(error), Ok(())),

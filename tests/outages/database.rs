@@ -13,7 +13,7 @@ use crate::support::services::{Part, exclusive};
 async fn while_postgresql_is_down_claims_of_known_namespaces_are_answered_from_memory() {
     let (_turn, services) = exclusive().await;
     let deployment = Deployment::on(services).await;
-    let (_web, url) = deployment.serve(&["web"]).await;
+    let (web, url) = deployment.serve(&["web"]).await;
     let mut known = Vec::new();
     for name in KNOWN {
         known.push((name, deployment.claim(&url, name, &json!({})).await.unwrap()));
@@ -35,6 +35,7 @@ async fn while_postgresql_is_down_claims_of_known_namespaces_are_answered_from_m
     services.start_again().await;
     let answer = deployment.claim(&url, "taskcluster-new", &json!({})).await.unwrap();
     deployment.try_login(&answer.connection_string).await.unwrap();
+    web.says("claims are stored again").await;
     assert_eq!(get(&url, "/__heartbeat__").await.0, 200);
 }
 

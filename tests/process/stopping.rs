@@ -22,8 +22,9 @@ const PING: &str = "/api/vhosts/fake/vhost %1";
 async fn deployment() -> Deployment {
     let mut deployment = Deployment::new(StoreKind::Sqlite, BrokerKind::Fake).await;
     deployment.set("SERVER_DRAIN_TIMEOUT", format!("{} s", DRAIN.as_secs()));
-    deployment.set("RABBIT_REQUEST_TIMEOUT", "60 s");
+    deployment.set("RABBIT_REQUEST_TIMEOUT", "30 s");
     deployment.set("RABBIT_FIRST_CLAIM_TIMEOUT", "60 s");
+    deployment.set("SERVER_REQUEST_TIMEOUT", "61 s");
     deployment
 }
 

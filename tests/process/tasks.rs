@@ -165,6 +165,8 @@ async fn a_run_that_would_remove_too_much_is_refused_and_says_so() {
 #[tokio::test]
 async fn a_repeated_task_runs_until_it_is_told_to_stop() {
     let deployment = busy().await;
+    let ended = deployment.run(&["rotate-namespaces", "--every", "2 h"]).await;
+    assert!(ended.code == Some(1) && ended.stderr.contains("--every is 2h, and the rotation interval 1h"), "{ended:?}");
     let rotate = deployment.start(&["rotate-namespaces", "--every", "50 ms", "--json"]);
     rotate.says_times("\"ms\":", 3).await;
     rotate.signal("TERM");

@@ -241,7 +241,7 @@ impl Store for Outside {
                 state.leases.get(task).is_some_and(|(by, until)| by != holder && *until > now && *until <= asked);
             let taken = taken && !self.is(Plant::AlertWithoutCompare);
             if !taken {
-                state.overlap |= state.leases.contains_key(task);
+                state.overlap |= asked > now && state.leases.contains_key(task);
                 state.leases.insert(task.to_owned(), (holder.to_owned(), asked));
             }
             !taken
