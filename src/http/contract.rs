@@ -103,12 +103,22 @@ impl Contract {
     pub fn validate(&self, schema: &str, payload: &Value) -> Result<(), String> {
         let path = schema.trim_end_matches('#');
         let Some(validator) = self.validators.get(path) else { return Err(format!("there is no schema {schema}")) };
-        let lines: Vec<_> = validator.iter_errors(payload).flat_map(|error| lines_of(&error)).collect();
-        if lines.is_empty() {
+        let mut errors: Vec<_> = validator.iter_errors(payload).collect();
+        if errors.is_empty() {
             return Ok(());
         }
+        errors.sort_by_cached_key(|error| self.place(path, error));
+        let lines: Vec<_> = errors.iter().flat_map(lines_of).collect();
         let id = format!("{}/schemas/pulse/{path}#", self.root);
         Err(format!("\nSchema Validation Failed!\nRejecting Schema: {id}\nErrors:\n{}", lines.join("\n")))
+    }
+
+    /// Where `ajv` tells of an error among all of a payload: what is wrong with the whole comes before its properties, which
+    /// come as the schema has them. (Our validator goes by the payload.)
+    fn place(&self, path: &str, error: &ValidationError<'_>) -> Option<usize> {
+        let property = error.instance_path().as_str().split('/').nth(1)?;
+        let properties = self.schemas.get(path)?.get("properties")?.as_object()?;
+        properties.keys().position(|known| known == property)
     }
 }
 
@@ -226,10 +236,37 @@ mod tests {
             (json!({"foo": 1}), "  * data must NOT have additional properties: \"foo\""),
             (json!({"expires": "soon"}), "  * data/expires must match format \"date-time\""),
             (json!({"expires": 5}), "  * data/expires must be string"),
+            (json!({"contact": 5}), "  * data/contact must be string"),
         ] {
             assert_eq!(complaints(payload), format!("{head}{lines}"));
         }
-        assert!(complaints(json!({"contact": "nobody"})).contains("  * data/contact must match format \"email\""));
+    }
+
+    /// The cases are what ajv 8 says, which Taskcluster validates by.
+    #[test]
+    fn all_that_is_wrong_is_said_in_ajvs_order() {
+        let unknown = |name| format!("data must NOT have additional properties: \"{name}\"");
+        let contact = [
+            "data/contact must match format \"email\"".to_owned(),
+            "data/contact must be equal to one of the allowed values".to_owned(),
+            "data/contact must match a schema in anyOf".to_owned(),
+        ];
+        let (no_date, no_text) = ("data/expires must match format \"date-time\"", "data/expires must be string");
+        let too_long = "data/contact must NOT have more than 254 characters".to_owned();
+        for (payload, lines) in [
+            (r#"{"foo":1,"expires":"x"}"#.to_owned(), vec![unknown("foo"), no_date.to_owned()]),
+            (
+                r#"{"contact":"a@a","zz":1,"expires":5}"#.to_owned(),
+                [&[unknown("zz"), no_text.to_owned()], &contact[..]].concat(),
+            ),
+            (r#"{"contact":"a@a","expires":"x"}"#.to_owned(), [&[no_date.to_owned()], &contact[..]].concat()),
+            (r#"{"zz":1,"expires":5,"aa":2}"#.to_owned(), vec![unknown("zz"), unknown("aa"), no_text.to_owned()]),
+            (format!(r#"{{"contact":"{}"}}"#, "x".repeat(300)), [&[too_long], &contact[..]].concat()),
+        ] {
+            let complaints = complaints(serde_json::from_str(&payload).unwrap());
+            let given: Vec<_> = complaints.lines().filter_map(|line| line.strip_prefix("  * ")).collect();
+            assert_eq!(given, lines, "{payload}");
+        }
     }
 
     #[test]
