@@ -34,14 +34,21 @@ impl Timestamp {
         self.0
     }
 
-    /// Reads a date and time as RFC 3339 writes it, and with the liberties that Taskcluster's validator allows: a blank
-    /// or a lower-case `t` before the time, a lower-case `z`, an offset without a colon or without minutes, a missing
-    /// offset (read as UTC), a leap second (read as the second after it). `None` where the text is none of these.
+    /// Reads a date and time as RFC 3339 writes it, and with the liberties that Taskcluster's validator allows (`ajv-formats`
+    /// 2): any one blank or a lower-case `t` before the time, a lower-case `z`, an offset without a colon or without minutes,
+    /// a missing offset (read as UTC), and, whatever the offset, a leap second at 23:59 (read as the second after it).
+    /// `None` where the text is none of these.
     pub fn parse(text: &str) -> Option<Timestamp> {
         let (date, rest) = (text.get(..10)?, text.get(10..)?);
-        let rest = rest.strip_prefix(['T', 't', ' '])?;
+        let rest = rest.strip_prefix(is_separator)?;
         let zone_at = rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len());
         let (time, zone) = rest.split_at(zone_at);
+        let (whole, fraction) = time.split_once('.').unwrap_or((time, "0"));
+        let digits = !fraction.is_empty() && fraction.bytes().all(|byte| byte.is_ascii_digit());
+        let leaps = whole.ends_with(":60") && whole != "23:59:60";
+        if !digits || leaps || !has_digits_as(date, "0000-00-00") || !has_digits_as(whole, "00:00:00") {
+            return None;
+        }
         let local = NaiveDateTime::parse_from_str(&format!("{date}T{time}"), "%Y-%m-%dT%H:%M:%S%.f").ok()?;
         let offset = offset_minutes(zone)?;
         Some(Timestamp::from_millis(local.and_utc().timestamp_millis() - offset * 60_000))
@@ -67,19 +74,33 @@ fn millis(of: Duration) -> i64 {
     i64::try_from(of.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Minutes east of UTC that `zone` (`Z`, `+02:00`, `+0200`, `+02` or nothing) stands for.
+/// What may part a date from its time: a `t`, or one of what JavaScript's expressions take for a blank.
+fn is_separator(c: char) -> bool {
+    matches!(c, 'T' | 't' | '\u{feff}') || (c.is_whitespace() && c != '\u{85}')
+}
+
+/// Whether `text` has a digit wherever `shape` has a zero, and otherwise what `shape` has. (chrono also reads shorter
+/// numbers, and blanks and signs before them.)
+fn has_digits_as(text: &str, shape: &str) -> bool {
+    let fits = |(byte, like)| if like == b'0' { u8::is_ascii_digit(&byte) } else { byte == like };
+    text.len() == shape.len() && text.bytes().zip(shape.bytes()).all(fits)
+}
+
+/// Minutes east of UTC that `zone` (`Z`, `+02:00`, `+0200`, `+02` or nothing) stands for. Those of a day and more, and of
+/// more than 59 minutes, are none, although Taskcluster's validator lets them pass: JavaScript's dates don't have them either.
 fn offset_minutes(zone: &str) -> Option<i64> {
     if zone.is_empty() || zone.eq_ignore_ascii_case("z") {
         return Some(0);
     }
-    let sign = if zone.starts_with('-') { -1 } else { 1 };
-    let digits = zone[1..].replacen(':', "", 1);
-    if !digits.bytes().all(|b| b.is_ascii_digit()) || !matches!(digits.len(), 2 | 4) {
+    let (sign, zone) = zone.split_at_checked(1)?;
+    if !["00", "0000", "00:00"].iter().any(|shape| has_digits_as(zone, shape)) {
         return None;
     }
-    let hours: i64 = digits[..2].parse().ok()?;
-    let minutes: i64 = digits.get(2..).filter(|m| !m.is_empty()).map_or(Ok(0), str::parse).ok()?;
-    (hours < 24 && minutes < 60).then_some(sign * (hours * 60 + minutes))
+    let hours: i64 = zone.get(..2)?.parse().ok()?;
+    let minutes = zone.get(2..)?.trim_start_matches(':');
+    let minutes: i64 = if minutes.is_empty() { 0 } else { minutes.parse().ok()? };
+    let offset = hours * 60 + minutes;
+    (hours < 24 && minutes < 60).then_some(if sign == "-" { -offset } else { offset })
 }
 
 impl fmt::Display for Timestamp {
@@ -131,9 +152,24 @@ mod tests {
             "2025-01-15T14:00:00+02",
             "2025-01-15T10:30:00-01:30",
             "2025-01-15T12:00:00.000123Z",
-            "2025-01-15T11:59:60Z",
+            "2025-01-15T12:00:00.0001234567890Z",
+            "2025-01-15\t12:00:00Z",
+            "2025-01-15\n12:00:00Z",
+            "2025-01-15\u{a0}12:00:00Z",
+            "2025-01-15\u{3000}12:00:00Z",
+            "2025-01-15\u{feff}12:00:00Z",
         ] {
             assert_eq!(Timestamp::parse(text), noon, "{text}");
+        }
+        for (text, read) in [
+            ("2025-01-15T23:59:60Z", "2025-01-16T00:00:00.000Z"),
+            ("2025-01-15T23:59:60", "2025-01-16T00:00:00.000Z"),
+            ("2025-01-15T23:59:60.5Z", "2025-01-16T00:00:00.500Z"),
+            ("2025-01-15T23:59:60-01:00", "2025-01-16T01:00:00.000Z"),
+            ("0000-02-29T00:00:00Z", "0000-02-29T00:00:00.000Z"),
+            ("2000-02-29T00:00:00+2359", "2000-02-28T00:01:00.000Z"),
+        ] {
+            assert_eq!(Timestamp::parse(text).map(|read| read.to_string()).as_deref(), Some(read), "{text}");
         }
     }
 
@@ -149,7 +185,39 @@ mod tests {
             "2026-12-01T24:00:00Z",
             "2026-12-01T00:00:00+",
             "2026-12-01T00:00:00+2",
+            "2026-12-01T00:00:00+1:00",
+            "2026-12-01T00:00:00+01:",
+            "2026-12-01T00:00:00+010",
+            "2026-12-01T00:00:00+0:100",
             "2026-12-01T00:00:00+25:00",
+            "2026-12-01T00:00:00+00:60",
+            "2026-12-01T00:00:00 Z",
+            "2026-12-01T00:00:00Z ",
+            "2026-12-01T00:00:00.Z",
+            "2026-12-01T00:00:00,5Z",
+            "2026-12-01  00:00:00Z",
+            "2026-12-01\u{85}00:00:00Z",
+            "2026-12-01\u{200b}00:00:00Z",
+            "2026-12-01\u{1c}00:00:00Z",
+            "2026-12-01TT00:00:00Z",
+            "2026-12-01T0:00:00Z",
+            "2026-12-01T00:0:00Z",
+            "2026-12-01T00:00:0Z",
+            "2026-12-01T 0:00:00Z",
+            "2026-12-01T00: 00:00Z",
+            "2026-12-01T00:00:\u{660}Z",
+            "2026-12-01T00:60:00Z",
+            "2026-12-01T23:59:61Z",
+            "2026-12-01T22:59:60Z",
+            "2026-12-01T12:00:60Z",
+            "2026-12-01T12:00:60.9",
+            "2026-12-01T00:59:60+01",
+            " 2026-12-01T00:00:00Z",
+            " 026-12-01T00:00:00Z",
+            "+026-12-01T00:00:00Z",
+            "2026-12- 1T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "1900-02-29T00:00:00Z",
             "2026-12-01T00:00:00ZZ",
             "é026-12-01T00:00:00Z",
         ] {
