@@ -58,13 +58,12 @@ pub(super) fn is_large(headers: &HeaderMap) -> bool {
     is_framed(headers) && length.is_none_or(|length| length > SMALL)
 }
 
-/// Parses a text, with or without a mark at its beginning, into `payload`, which is left as it is where there is none. What
+/// Parses a text into `payload`, which is left as it is where there is none. What
 /// can't be parsed is put there as text, to be shown to its sender.
 ///
 /// # Errors
 /// It is not JSON, or neither an object nor an array, or holds too many values.
 pub(super) fn parse(text: &str, payload: &mut Value) -> Result<(), ApiError> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.is_empty() {
         return Ok(());
     }
@@ -82,14 +81,18 @@ pub(super) fn parse(text: &str, payload: &mut Value) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// The text of a body whose content encoding is undone. What is no UTF-8 in it is replaced, as Taskcluster does.
+/// The text of a body whose content encoding is undone: what is parsed, and what a signed hash covers. What is no UTF-8 in it
+/// is replaced, and a byte order mark at its beginning left out, as Taskcluster does.
 ///
 /// # Errors
 /// It is in a charset that we don't read.
 pub(super) fn decode(headers: &HeaderMap, body: &[u8]) -> Result<String, ApiError> {
     let charset = charset(header_text(headers, header::CONTENT_TYPE).unwrap_or_default());
     match charset.to_ascii_lowercase().as_str() {
-        "" | "utf-8" | "utf8" | "us-ascii" => Ok(String::from_utf8_lossy(body).into_owned()),
+        "" | "utf-8" | "utf8" | "us-ascii" => {
+            let text = String::from_utf8_lossy(body);
+            Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned())
+        }
         "iso-8859-1" | "latin1" => Ok(body.iter().copied().map(char::from).collect()),
         _ => Err(ApiError::unsupported(format!("The charset {charset} is not supported: send the body as utf-8"))),
     }

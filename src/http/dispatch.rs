@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{OriginalUri, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -47,6 +47,7 @@ pub(super) async fn dispatch(
     let source_ip = origin.as_ref().map_or(peer, |origin| origin.source_ip);
     let mut record = Record::begin(entry, &parts, source_ip);
     let (mut payload, shown) = (json!({}), params.clone().unwrap_or_default());
+    let unread = !body::is_json(&parts.headers) && !body.is_end_stream();
     let checks = Checks { app: &app, entry, parts: &parts, now };
     let reply = match params {
         Ok(params) => checks.run(&params, body, origin, &mut payload, &mut record).await,
@@ -65,6 +66,10 @@ pub(super) async fn dispatch(
             error_response(&error, entry, info, now, body::is_large(&parts.headers))
         }
     };
+    if unread {
+        // What is left of it would be taken for the next request.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     record.status = Some(response.status());
     response.extensions_mut().insert(Logged);
     response
@@ -131,13 +136,14 @@ impl Checks<'_> {
         self.finish(answer, place, late).await
     }
 
-    /// The body as its sender signed it: the text of what is JSON, anything else as it came.
+    /// The body as its sender signed it: the text of what is JSON. Anything else is not read, and counts as empty
+    /// (Taskcluster).
     async fn read(&self, body: Body, room: &mut BodyRoom, payload: &mut Value) -> Result<Bytes, ApiError> {
         let (headers, settings) = (&self.parts.headers, &self.app.settings);
-        let body = body::read(body, settings, room).await?;
         if !body::is_json(headers) {
-            return Ok(body);
+            return Ok(Bytes::new());
         }
+        let body = body::read(body, settings, room).await?;
         if encoding::is_encoded(headers) {
             room.grow(body.len() + settings.body_limit)?;
         }

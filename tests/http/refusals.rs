@@ -197,18 +197,32 @@ async fn payloads_that_are_wrong_are_refused() {
         ("a broken address", claim("{\"contact\": \"nobody\"}"), 400, input, invalid),
         ("an address that is a list", claim("{\"contact\": []}"), 400, input, invalid),
         ("an address that is too long", claim(&long), 400, input, invalid),
-        ("no type", post().body("{}").signed("test-client"), 400, malformed, payload_must),
+        ("no type", post().body("{}").signed("test-client").signed_for(""), 400, malformed, payload_must),
         ("no body at all", post().signed("test-client"), 400, malformed, payload_must),
         (
             "another type",
-            post().header("content-type", "text/plain").body("{}").signed("test-client"),
+            post().header("content-type", "text/plain").body("hello").signed("test-client").signed_for(""),
             400,
             malformed,
             "Payload must be JSON with content-type: application/json got content-type: text/plain",
         ),
         (
+            "another type, which is not read, with the hash of what is not read",
+            post().header("content-type", "text/plain").body("hello").signed("test-client"),
+            401,
+            "AuthenticationFailed",
+            "Invalid payload hash: ",
+        ),
+        (
+            "another type, and far too long",
+            post().header("content-type", "text/plain").body(" ".repeat(11 << 20)).signed("test-client").signed_for(""),
+            400,
+            malformed,
+            payload_must,
+        ),
+        (
             "a relative of JSON",
-            post().header("content-type", "application/a+json").body("{}").signed("test-client"),
+            post().header("content-type", "application/a+json").body("{}").signed("test-client").signed_for(""),
             400,
             malformed,
             payload_must,
@@ -271,10 +285,12 @@ async fn the_longest_body_is_still_read_and_one_more_byte_is_not_however_it_is_s
 async fn a_refusal_reaches_a_client_that_sends_its_whole_body_first() {
     let site = Site::new().await;
     let length = 24 << 20;
-    let head =
-        format!("POST {X} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
-    let answer = site.raw(&format!("{head}{}", " ".repeat(length))).await;
-    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("InputTooLarge"), "{answer}");
+    for (kind, status, code) in [("application/json", 413, "InputTooLarge"), ("text/plain", 403, "InsufficientScopes")]
+    {
+        let head = format!("POST {X} HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n");
+        let answer = site.raw(&format!("{head}{}", " ".repeat(length))).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(code), "{answer}");
+    }
 }
 
 #[tokio::test]

@@ -91,6 +91,15 @@ async fn a_signature_may_leave_the_body_out() {
     ask.json("{\"contact\": \"a@a.com\"}").send().await.good();
 }
 
+/// A hash covers the text that is left when the encoding is undone.
+#[tokio::test]
+async fn a_byte_order_mark_is_no_part_of_what_is_signed() {
+    let site = Site::new().await;
+    let claim = || site.claim("taskcluster-x", "\u{feff}{}");
+    claim().signed_for("{}").send().await.good();
+    assert_eq!(claim().send().await.verdict(), (401, "AuthenticationFailed"));
+}
+
 #[tokio::test]
 async fn a_signature_is_for_the_host_and_port_that_the_client_called() {
     let site = Site::new().await;
