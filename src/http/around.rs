@@ -26,6 +26,7 @@ pub(super) struct TraceId(pub String);
 
 pub(super) async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
+    forwarded::join(request.headers_mut());
     forwarded::sift(&mut request, &app.settings.trusted_proxies);
     let (trace, id) = (trace_id(request.headers()), Uuid::new_v4().to_string());
     // At the highest level, so that it is there for whatever is logged.

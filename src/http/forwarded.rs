@@ -13,6 +13,21 @@ use ipnet::IpNet;
 use super::Peer;
 
 const FOR: &str = "x-forwarded-for";
+const PROTO: &str = "x-forwarded-proto";
+const PORT: &str = "x-forwarded-port";
+
+/// Makes one line of each of these headers, as Node does, which Taskcluster's services run on: of two schemes, neither is the
+/// one that was used.
+pub(super) fn join(headers: &mut HeaderMap) {
+    for name in [FOR, PROTO, PORT] {
+        let lines: Vec<_> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+        if lines.len() > 1
+            && let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b", "[..]))
+        {
+            headers.insert(name, joined);
+        }
+    }
+}
 
 /// Removes what can't be believed, where `proxies` are all that can. Of the addresses, the one that is left is the last
 /// that is not one of them: those before it are what the sender says of itself.
@@ -26,8 +41,8 @@ pub(super) fn sift(request: &mut Request, proxies: &[IpNet]) {
     let sender = sender(headers, is_ours);
     headers.remove(FOR);
     if !peer.is_some_and(|peer| is_ours(&peer)) {
-        headers.remove("x-forwarded-proto");
-        headers.remove("x-forwarded-port");
+        headers.remove(PROTO);
+        headers.remove(PORT);
     } else if let Some(sender) = sender.and_then(|sender| HeaderValue::try_from(sender.to_string()).ok()) {
         headers.insert(FOR, sender);
     }
@@ -35,8 +50,8 @@ pub(super) fn sift(request: &mut Request, proxies: &[IpNet]) {
 
 /// Who sent it, as far as our proxies can tell.
 fn sender(headers: &HeaderMap, is_ours: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
-    let values = headers.get_all(FOR).iter().filter_map(|value| value.to_str().ok());
-    let mut hops: Vec<_> = values.flat_map(|value| value.split(',')).map(|hop| hop.trim().parse().ok()).collect();
+    let list = String::from_utf8_lossy(headers.get(FOR)?.as_bytes());
+    let mut hops: Vec<_> = list.split(',').map(|hop| hop.trim().parse().ok()).collect();
     hops.reverse();
     hops.into_iter().find(|hop| hop.as_ref().is_none_or(|hop| !is_ours(hop))).flatten()
 }
@@ -48,6 +63,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn lines_of_one_header_are_one_list() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [(FOR, "a, b"), (FOR, "c"), (PROTO, "https"), (PROTO, "http"), (PORT, "443"), ("x-a", "d")]
+        {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        join(&mut headers);
+        let lines = |name| headers.get_all(name).iter().map(|line| line.to_str().unwrap()).collect::<Vec<_>>();
+        assert_eq!((lines(FOR), lines(PROTO), lines(PORT)), (vec!["a, b, c"], vec!["https, http"], vec!["443"]));
+    }
+
+    #[test]
     fn only_our_proxies_are_believed_and_of_them_the_last_that_saw_a_stranger() {
         let ours: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         for (peer, given, left) in [
@@ -56,6 +83,7 @@ mod tests {
             ("fd00::1", &["2001:db8::1, 10.0.0.2"], Some("2001:db8::1")),
             ("10.0.0.1", &["203.0.113.9, 192.0.2.1, 10.0.0.2"], Some("192.0.2.1")),
             ("10.0.0.1", &["203.0.113.9", "192.0.2.1"], Some("192.0.2.1")),
+            ("10.0.0.1", &["\u{e9}", "192.0.2.1"], Some("192.0.2.1")),
             ("10.0.0.1", &["192.0.2.1, unknown"], None),
             ("10.0.0.1", &["10.0.0.3"], None),
             ("10.0.0.1", &[], None),
@@ -64,18 +92,19 @@ mod tests {
             let mut request = Request::new(Body::empty());
             request.extensions_mut().insert(Peer(peer.parse().unwrap()));
             for value in given {
-                request.headers_mut().append(FOR, value.parse().unwrap());
+                request.headers_mut().append(FOR, HeaderValue::from_bytes(value.as_bytes()).unwrap());
             }
-            for name in ["x-forwarded-proto", "x-forwarded-port"] {
+            for name in [PROTO, PORT] {
                 request.headers_mut().insert(name, HeaderValue::from_static("x"));
             }
+            join(request.headers_mut());
             let untouched = request.headers().clone();
             sift(&mut request, &[]);
             assert_eq!(*request.headers(), untouched);
             sift(&mut request, &ours);
             let headers = request.headers();
             assert_eq!(headers.get(FOR).map(|value| value.to_str().unwrap()), left, "{peer} {given:?}");
-            for name in ["x-forwarded-proto", "x-forwarded-port"] {
+            for name in [PROTO, PORT] {
                 assert_eq!(headers.contains_key(name), peer != "11.0.0.1", "{peer} {name}");
             }
         }

@@ -110,6 +110,10 @@ async fn a_signature_is_for_the_host_and_port_that_the_client_called() {
             "Host: pulse.taskcluster.net\r\nX-Forwarded-Proto: https\r\n",
         ),
         (format!("https://a.example:8443{target}"), "Host: A.example\r\nX-Forwarded-Port: 8443\r\n"),
+        (
+            format!("http://a.example{target}"),
+            "Host: a.example\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Proto: http\r\n",
+        ),
         (format!("http://taskcluster-pulse{target}"), "Host: taskcluster-pulse\r\n"),
     ] {
         let url = called.parse().unwrap();
