@@ -39,7 +39,12 @@ pub(super) async fn around(State(app): State<Arc<App>>, mut request: Request, ne
         None => next.run(request).instrument(span.clone()).await,
     };
     fresh.apply(&mut response);
+    let missing = response.status() == StatusCode::NOT_FOUND;
     let headers = response.headers_mut();
+    if missing {
+        // axum adds it where a path has other methods. Taskcluster doesn't.
+        headers.remove(header::ALLOW);
+    }
     for (name, value) in [("x-for-trace-id", trace), ("x-for-request-id", id)] {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);

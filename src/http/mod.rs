@@ -37,7 +37,7 @@ use axum::extract::{RawPathParams, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, MethodRouter, any, get};
+use axum::routing::{MethodFilter, MethodRouter, get};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -165,16 +165,11 @@ fn api() -> Router<Arc<App>> {
 
 /// What is not part of the API: Dockerflow's endpoints, and the published contract.
 fn root() -> Router<Arc<App>> {
-    let mut root = Router::new();
-    for route in ["/__version__", "/__heartbeat__", "/__lbheartbeat__", "/robots.txt"] {
-        for below in ["", "/", "/{*rest}"] {
-            root = root.route(&format!("{route}{below}"), any(ops::at_root));
-        }
-    }
-    root.route("/schemas/pulse/v1/{file}", get(contract::serve_schema))
+    Router::new()
+        .route("/schemas/pulse/v1/{file}", get(contract::serve_schema))
         .route("/references/pulse/v1/api.json", get(contract::serve_reference))
         .route("/references/manifest.json", get(contract::serve_manifest))
-        .fallback(not_found)
+        .fallback(ops::at_root)
         .method_not_allowed_fallback(not_found)
 }
 

@@ -2,15 +2,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::extract::State;
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use futures::future::{BoxFuture, WeakShared};
 use serde_json::{Value, json};
 
 use super::routes::{Answer, Query};
-use super::{App, json_response};
+use super::{App, json_response, not_found};
 
 pub(super) fn ping(app: Arc<App>, _: Query) -> Answer {
     let uptime = app.clock.now().since(app.started).as_secs_f64();
@@ -29,16 +29,21 @@ pub(super) fn heartbeat(app: Arc<App>, _: Query) -> Answer {
     async move { Ok(check(app).await) }.boxed()
 }
 
-/// The same at the root, for any method and anything below, as Dockerflow asks for; and `robots.txt`.
-pub(super) async fn at_root(State(app): State<Arc<App>>, request: Request) -> Response {
-    match request.uri().path().split('/').nth(1) {
-        Some("__version__") => json_response(StatusCode::OK, &version_object()),
-        Some("__heartbeat__") => {
+/// The same at the root, for any method and anything below, as Dockerflow asks for; and `robots.txt`. The case is irrelevant,
+/// as it is in Taskcluster. Nothing else is there.
+pub(super) async fn at_root(State(app): State<Arc<App>>, uri: Uri) -> Response {
+    let mount = uri.path().split('/').nth(1).unwrap_or_default().to_ascii_lowercase();
+    match mount.as_str() {
+        "__version__" => json_response(StatusCode::OK, &version_object()),
+        "__heartbeat__" => {
             let (status, body) = check(app).await;
             json_response(status, &body)
         }
-        Some("__lbheartbeat__") => json_response(StatusCode::OK, &json!({})),
-        _ => ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], "User-Agent: *\nDisallow: /\n").into_response(),
+        "__lbheartbeat__" => json_response(StatusCode::OK, &json!({})),
+        "robots.txt" => {
+            ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], "User-Agent: *\nDisallow: /\n").into_response()
+        }
+        _ => not_found().await,
     }
 }
 

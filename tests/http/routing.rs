@@ -43,11 +43,13 @@ async fn unknown_paths_and_methods_are_not_found_in_taskclusters_words() {
         for method in [Method::PUT, Method::DELETE, Method::PATCH, Method::TRACE] {
             let answer = site.ask(method.clone(), &target).json("{x").send().await;
             assert_eq!((answer.status.as_u16(), answer.text.as_str()), (404, NOT_FOUND), "{method} {target}");
+            assert_eq!(answer.header("allow"), "", "{method} {target}");
         }
     }
     for target in ["/api/pulse/v1/ping", "/schemas/pulse/v1/namespace.json", "/references/pulse/v1/api.json"] {
         let answer = site.ask(Method::POST, target).send().await;
         assert_eq!((answer.status.as_u16(), answer.text.as_str()), (404, NOT_FOUND), "{target}");
+        assert_eq!(answer.header("allow"), "", "{target}");
     }
 }
 
@@ -116,9 +118,14 @@ async fn options_tell_the_methods_of_a_path_and_head_is_a_get_without_the_body()
 #[tokio::test]
 async fn those_who_watch_the_service_find_it_at_the_root_and_below_the_api() {
     let site = Site::new().await;
-    for target in
-        ["/__heartbeat__", "/__lbheartbeat__", "/__heartbeat__/", "/__heartbeat__/foo", "/__lbheartbeat__/foo/bar"]
-    {
+    for target in [
+        "/__heartbeat__",
+        "/__lbheartbeat__",
+        "/__heartbeat__/",
+        "/__Heartbeat__/foo",
+        "/__lbheartbeat__/foo/bar",
+        "/__LBHEARTBEAT__",
+    ] {
         for method in [Method::GET, Method::POST, Method::DELETE] {
             let answer = site.ask(method, target).send().await;
             assert_eq!(answer.header("access-control-allow-origin"), "");
@@ -129,15 +136,17 @@ async fn those_who_watch_the_service_find_it_at_the_root_and_below_the_api() {
     for target in ["/api/pulse/v1/__heartbeat__", "/api/pulse/v1/__lbheartbeat__"] {
         assert_eq!(site.get(target).send().await.good(), json!({}), "{target}");
     }
-    for target in ["/__version__", "/__version__/", "/__version__/foo", "/api/pulse/v1/__version__"] {
+    for target in ["/__version__", "/__VERSION__", "/__version__/", "/__Version__/foo", "/api/pulse/v1/__version__"] {
         let version = site.get(target).send().await.good();
         let keys: Vec<_> = version.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(keys, ["version", "commit", "source", "build"]);
         assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
     }
-    let robots = site.get("/robots.txt").send().await;
-    assert_eq!(robots.text, "User-Agent: *\nDisallow: /\n");
-    assert!(robots.header("content-type").starts_with("text/plain"));
+    for target in ["/robots.txt", "/robots.TXT", "/Robots.txt/x"] {
+        let robots = site.get(target).send().await;
+        assert_eq!(robots.text, "User-Agent: *\nDisallow: /\n", "{target}");
+        assert!(robots.header("content-type").starts_with("text/plain"));
+    }
     let before = site.get("/api/pulse/v1/ping").send().await.good();
     site.world.clock.advance(std::time::Duration::from_millis(1500));
     let after = site.get("/api/pulse/v1/ping").send().await.good();
