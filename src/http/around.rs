@@ -128,7 +128,7 @@ impl Condition {
         if tags.trim() == "*" || tags.split(',').any(|given| opaque(given) == opaque(tag)) {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             *response.body_mut() = Body::empty();
-            for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::CONTENT_ENCODING] {
+            for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING] {
                 response.headers_mut().remove(name);
             }
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -155,6 +155,10 @@ async fn answer(
         let (router, progress) = (router.clone(), progress.clone());
         async move {
             let mut response = router.oneshot(request).await?;
+            if response.status() == StatusCode::NOT_MODIFIED {
+                // axum says how long each body is, and what is not sent again is not of no length. (RFC 9110, section 8.6.)
+                response.headers_mut().remove(header::CONTENT_LENGTH);
+            }
             if crowded.is_some() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }

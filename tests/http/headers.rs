@@ -175,6 +175,14 @@ async fn whoever_has_an_answer_already_is_told_so() {
     assert_eq!(claim.status, 200);
     let missing = site.get("/api/pulse/v1/namespace/taskcluster-y").header("if-none-match", "*").send().await;
     assert_eq!(missing.status, 404);
+    for method in ["GET", "HEAD"] {
+        let head = format!("{method} {X} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nIf-None-Match: {tag}\r\n\r\n");
+        let answer = site.raw(&head).await.to_lowercase();
+        assert!(answer.starts_with("http/1.1 304 ") && answer.contains("\r\netag: "), "{answer}");
+        for name in ["content-length", "content-type", "transfer-encoding"] {
+            assert!(!answer.contains(&format!("\r\n{name}: ")), "{answer}");
+        }
+    }
 }
 
 #[tokio::test]
