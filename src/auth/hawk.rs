@@ -1,7 +1,7 @@
 //! Hawk as the verifying side sees it: reading an `Authorization` header or a bewit, and checking it with the key.
 //!
 //! What is read, what is refused and in which words is what npm's `hawk` 9 does, which Taskcluster's auth service runs.
-//! A time that is no plain number is refused here and let through there; see `seconds`.
+//! A time that is no decimal number is refused here and let through there; see `seconds`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -296,10 +296,11 @@ fn word_length(text: &[u8]) -> usize {
     text.iter().position(|byte| !is_word(byte)).unwrap_or(text.len())
 }
 
-/// A time in seconds, as digits with or without a fraction. Taskcluster lets a signed text that is no number pass as if
-/// it were always fresh, and takes JavaScript's other spellings (`1e9`, `0x10`, `Infinity`). No client writes these,
-/// and what can't be compared must not count as fresh, so here they are none.
+/// A time in seconds, as a decimal number with or without blanks around it, a sign, a fraction and an exponent. Taskcluster
+/// lets a signed text that is no number (`NaN`) pass as if it were always fresh, and takes JavaScript's other spellings (`0x10`).
+/// No client writes these, and what can't be compared must not count as fresh, so here they are none.
 fn seconds(text: &str) -> Option<f64> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    plain.then(|| text.parse().ok()).flatten()
+    let text = text.trim();
+    let decimal = text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
+    decimal.then(|| text.parse().ok()).flatten().filter(|seconds: &f64| seconds.is_finite())
 }

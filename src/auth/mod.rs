@@ -19,8 +19,8 @@
 //!
 //! * `authorizedScopes` is looked at after the MAC, not before. Its error lists all scopes of the client, and whoever
 //!   can't sign has no business to learn them.
-//! * A time (`ts`, or the expiry of a bewit) that is no plain number is stale or expired. In Taskcluster it is fresh for
-//!   ever.
+//! * A time (`ts`, or the expiry of a bewit) that is no decimal number is stale or expired. In Taskcluster it is fresh
+//!   for ever.
 //! * The text about a wrong payload hash names the hash that was sent, where Taskcluster's says `{{hash}}`.
 //! * A bewit whose client name has control characters is refused as badly structured.
 //! * An `ext` with characters that are not base64 can't be read; Taskcluster passes over them.
