@@ -218,7 +218,8 @@ impl Authenticator {
     }
 
     /// When a request that repeats an earlier one was first seen; `None` for all others. To be asked once about each request
-    /// that is authenticated. `body` is its body.
+    /// that is authenticated. `body` is its body. What can't be read of a request is not held against it: whoever
+    /// authenticated it has read it, and the auth service refuses what we do.
     ///
     /// # Errors
     /// It may not be repeated any more; see [`replay`].
@@ -228,9 +229,8 @@ impl Authenticator {
         body: &[u8],
         now: Timestamp,
     ) -> Result<Option<Timestamp>, Refusal> {
-        let Some(fingerprint) = Proof::read(request)?.map_or(Ok(None), |proof| proof.fingerprint())? else {
-            return Ok(None);
-        };
+        let Ok(Some(proof)) = Proof::read(request) else { return Ok(None) };
+        let Some(fingerprint) = proof.fingerprint()? else { return Ok(None) };
         self.replays.first_seen(fingerprint, body, now).await
     }
 
