@@ -24,7 +24,7 @@ use super::log::{Logged, Record};
 use super::routes::{Answer, Entry, Handler, Query, QueryRule, Reply};
 use super::{App, Crowded, Peer, body, encoding, header_text, json_response};
 use crate::auth::origin::{BadOrigin, Origin};
-use crate::auth::scope::Expression;
+use crate::auth::scope::{Expression, MissingParameter};
 use crate::auth::{Caller, Failure, SignedRequest};
 use crate::clock::Timestamp;
 use crate::domain::name::Name;
@@ -115,7 +115,8 @@ impl Checks<'_> {
             let (caller, seen) = authenticated.unwrap_or_else(|_| Err(too_slow()))?;
             let caller = record.caller.insert(caller);
             first_seen = seen;
-            let satisfying = caller.require(&required_scopes(scopes, params));
+            let required = required_scopes(scopes, params).map_err(|missing| ApiError::internal(&missing))?;
+            let satisfying = caller.require(&required);
             record.satisfying =
                 satisfying.map_err(|insufficient| ApiError::insufficient_scopes(insufficient.to_string()))?;
         } else if let Some(place) = &mut place {
@@ -237,13 +238,11 @@ fn too_slow() -> ApiError {
 }
 
 /// All of `scopes`, with the values of `params` put in.
-fn required_scopes(scopes: &[&str], params: &Params) -> Expression {
-    let fill_in = |scope: &&str| {
-        params.iter().fold((*scope).to_owned(), |scope, (name, value)| {
-            scope.replace(&format!("<{name}>"), value.as_str().unwrap_or_default())
-        })
-    };
-    Expression::AllOf(scopes.iter().map(fill_in).map(Expression::Scope).collect())
+fn required_scopes(scopes: &[&str], params: &Params) -> Result<Expression, MissingParameter> {
+    let values: Vec<_> =
+        params.iter().filter_map(|(name, value)| value.as_str().map(|value| (name.as_str(), value))).collect();
+    let templates = scopes.iter().map(|scope| Expression::Scope((*scope).to_owned()));
+    Expression::AllOf(templates.collect()).with(&values)
 }
 
 /// The parameters of the query, all of which must be known, given once, and match their rules. A `bewit` is part of
@@ -320,6 +319,7 @@ mod tests {
     fn a_scope_is_filled_in_with_the_parameters_of_the_path() {
         let params = Params::from_iter([("namespace".to_owned(), json!("a<b>"))]);
         let all_of = Expression::AllOf(vec![Expression::Scope("pulse:namespace:a<b>".to_owned())]);
-        assert_eq!(required_scopes(&["pulse:namespace:<namespace>"], &params), all_of);
+        assert_eq!(required_scopes(&["pulse:namespace:<namespace>"], &params), Ok(all_of));
+        assert!(required_scopes(&["pulse:namespace:<name>"], &params).is_err());
     }
 }
