@@ -3,10 +3,10 @@
 //!
 //! `X-Forwarded-Port` and `X-Forwarded-Proto` are believed from anybody, `X-Forwarded-For` only from a trusted proxy.
 //! Whoever makes the first two up gains nothing. They choose the port that the signature must cover, and a signature
-//! over any port needs the key. All that they allow is to replay here a request that was signed for the same host,
-//! method and path at another port; within the clock skew a captured request can be replayed at its own port anyway.
-//! The third names an address for the log and for limits, and nobody is let in for an address. Where the proxies are named in the settings,
-//! none of the three is believed from anybody else: `http` has removed them by then.
+//! over any port needs the key. All that they allow is to make here a request that was signed for the same host, method and
+//! path at another port; whoever captured it could make it there as well, and here too it counts once (see
+//! [`super::replay`]). The third names an address for the log and for limits, and nobody is let in for an address. Where the
+//! proxies are named in the settings, none of the three is believed from anybody else: `http` has removed them by then.
 
 use std::net::IpAddr;
 

@@ -3,8 +3,8 @@
 //!
 //! The rule, for requests that are authenticated by a Hawk header:
 //!
-//! * The header of a request is remembered from the first time that it is verified, for as long as it counts as fresh and a
-//!   quarter of an hour more, which is what clocks may differ by.
+//! * The header of a request is remembered for half an hour from the first time that it is verified. It may be a quarter of an
+//!   hour ahead of our clock then, and counts as fresh for a quarter of an hour after its time.
 //! * The same request again, with the same body, is answered for [`RETRY_WINDOW`] after the first one, because
 //!   Taskcluster's client for Rust repeats a request as it is where the reply got lost. A claim is answered so only with the
 //!   password that the first one could have got: where another has taken its place meanwhile, it is refused. What it sets,
