@@ -1,7 +1,8 @@
 //! Logs: for humans on a terminal, and as mozlog JSON otherwise, one object a line, as Taskcluster's services write it.
 //!
 //! An event's field `type` becomes mozlog's `Type`; the fields of the spans around an event are its fields too, and their
-//! `requestId` and `traceId` stand at the top. Values under names that stand for a secret are never written.
+//! `requestId` and `traceId` stand at the top. Values under names that stand for a secret are never written. Records
+//! that Taskcluster's services write too have their level.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -44,6 +45,12 @@ const SECRET_FIELDS: [&str; 12] = [
     "secretAccessKey",
     "secrets",
 ];
+
+/// Fields that hold JSON as a text, because `tracing` knows neither lists nor objects. In mozlog they are what they hold.
+const JSON_FIELDS: [&str; 2] = ["query", "satisfyingScopes"];
+
+/// The types of those of our records that are notices in mozlog, a level that `tracing` doesn't have; unless they are worse.
+const NOTICES: [&str; 2] = ["monitor.apiMethod", "monitor.periodic"];
 
 /// What is written in place of a secret.
 const HIDDEN: &str = "...";
@@ -139,9 +146,16 @@ impl<W, C: Clock> Mozlog<W, C> {
 
     /// One event as mozlog has it; the keys of a `BTreeMap` are sorted, as Taskcluster's are.
     fn record(&self, event: &Event<'_>, Fields(mut fields): Fields) -> BTreeMap<&'static str, Value> {
+        let kind = fields.remove("type");
+        if kind.is_some() {
+            // Records with a type have a version of it, too.
+            fields.entry("v").or_insert(json!(1));
+        }
+        let is_notice = kind.as_ref().and_then(Value::as_str).is_some_and(|kind| NOTICES.contains(&kind));
         let (number, severity) = match *event.metadata().level() {
             Level::ERROR => (3, "ERROR"),
             Level::WARN => (4, "WARNING"),
+            Level::INFO if is_notice => (5, "NOTICE"),
             Level::INFO => (6, "INFO"),
             Level::DEBUG | Level::TRACE => (7, "DEBUG"),
         };
@@ -152,7 +166,7 @@ impl<W, C: Clock> Mozlog<W, C> {
             ("Pid", json!(std::process::id())),
             ("Severity", json!(number)),
             ("Timestamp", json!(self.clock.now().millis().saturating_mul(1_000_000))),
-            ("Type", fields.remove("type").unwrap_or(json!("monitor.generic"))),
+            ("Type", kind.unwrap_or(json!("monitor.generic"))),
             ("serviceContext", json!({"service": "pulse", "version": env!("CARGO_PKG_VERSION")})),
             ("severity", json!(severity)),
         ]);
@@ -226,7 +240,9 @@ impl Fields {
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.insert(field, json!(format!("{value:?}")));
+        let text = format!("{value:?}");
+        let held = JSON_FIELDS.contains(&name(field)).then(|| serde_json::from_str(&text).ok()).flatten();
+        self.insert(field, held.unwrap_or(Value::String(text)));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
@@ -320,23 +336,43 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line_of_mozlog() {
-        let work = || info!(r#type = "monitor.periodic", duration = 1.5, seen = 3, ok = true, "first\nsecond");
+        let work = || info!(r#type = "monitor.report", duration = 1.5, seen = 3, ok = true, "first\nsecond");
         assert_eq!(
             logged("info", work),
             [json!({
                 "EnvVersion": "2.0",
-                "Fields": {"duration": 1.5, "message": "first\nsecond", "ok": true, "seen": 3},
+                "Fields": {"duration": 1.5, "message": "first\nsecond", "ok": true, "seen": 3, "v": 1},
                 "Hostname": "host",
                 "Logger": "taskcluster.pulse.telemetry",
                 "Pid": std::process::id(),
                 "Severity": 6,
                 "Timestamp": 1_736_942_400_007_000_000_u64,
-                "Type": "monitor.periodic",
+                "Type": "monitor.report",
                 "message": "first",
                 "serviceContext": {"service": "pulse", "version": env!("CARGO_PKG_VERSION")},
                 "severity": "INFO",
             })]
         );
+    }
+
+    #[test]
+    fn requests_and_runs_are_notices_and_lists_and_objects_are_what_they_are() {
+        let lines = logged("info", || {
+            let (query, scopes) = (json!({"limit": "2"}), json!(["a", "b"]));
+            let kind = "monitor.apiMethod";
+            info!(target: "taskcluster_pulse::api", r#type = kind, v = 2, query = %query, satisfyingScopes = %scopes, "x");
+            info!(r#type = "monitor.periodic", query = "no JSON", "x");
+            error!(r#type = "monitor.periodic", other = %query, "x");
+        });
+        let heads: Vec<_> = lines.iter().map(|line| (&line["Severity"], &line["severity"], &line["Logger"])).collect();
+        let here = json!("taskcluster.pulse.telemetry");
+        assert_eq!(heads[0], (&json!(5), &json!("NOTICE"), &json!("taskcluster.pulse.api")));
+        assert_eq!(heads[1], (&json!(5), &json!("NOTICE"), &here));
+        assert_eq!(heads[2], (&json!(3), &json!("ERROR"), &here));
+        let (query, scopes) = (json!({"limit": "2"}), json!(["a", "b"]));
+        assert_eq!(lines[0]["Fields"], json!({"message": "x", "query": query, "satisfyingScopes": scopes, "v": 2}));
+        assert_eq!(lines[1]["Fields"], json!({"message": "x", "query": "no JSON", "v": 1}));
+        assert_eq!(lines[2]["Fields"], json!({"message": "x", "other": "{\"limit\":\"2\"}", "v": 1}));
     }
 
     #[test]

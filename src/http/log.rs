@@ -8,12 +8,21 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use serde_json::json;
+use url::form_urlencoded;
 
 use super::routes::Entry;
 use crate::auth::Caller;
 
 /// The status that is logged where the caller hung up before there was one.
 const HUNG_UP: u16 = 499;
+
+/// What logs the requests of the API, as in Taskcluster, where it is a part of each service.
+const TARGET: &str = concat!(env!("CARGO_CRATE_NAME"), "::api");
+
+/// Who made a request without credentials that needed scopes, as Taskcluster calls it.
+const NO_CLIENT: &str = "auth-failed:no-auth";
+
+const BEWIT: &str = "bewit";
 
 /// What is known so far of an API request. It is logged when this is dropped: when the request is answered, and when its
 /// caller hangs up.
@@ -39,6 +48,16 @@ impl<'a> Record<'a> {
         let (caller, satisfying, query) = (None, Vec::new(), BTreeMap::new());
         Record { entry, parts, began: Instant::now(), source_ip, caller, satisfying, query, status: None }
     }
+
+    /// What is told of its query: what was checked, and whether there is a bewit, which is as good as a password.
+    fn query(&self) -> BTreeMap<&str, &str> {
+        let mut told: BTreeMap<_, _> = self.query.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let given = self.parts.uri.query().unwrap_or_default();
+        if form_urlencoded::parse(given.as_bytes()).any(|(name, _)| name == BEWIT) {
+            told.insert(BEWIT, "...");
+        }
+        told
+    }
 }
 
 impl Drop for Record<'_> {
@@ -48,18 +67,19 @@ impl Drop for Record<'_> {
         let status = self.status.map_or(HUNG_UP, |status| status.as_u16());
         let caller = self.caller.as_ref();
         tracing::info!(
+            target: TARGET,
             r#type = "monitor.apiMethod",
             v = 2,
             name = self.entry.name,
             apiVersion = "v1",
             method = %method,
             resource,
-            query = %json!(self.query),
+            query = %json!(self.query()),
             statusCode = status,
             duration = milliseconds(self.began),
             public = self.entry.scopes.is_none(),
             authenticated = caller.is_some_and(|caller| caller.client_id.is_some()),
-            clientId = caller.and_then(|caller| caller.client_id.as_deref()).unwrap_or_default(),
+            clientId = caller.map_or("", |caller| caller.client_id.as_deref().unwrap_or(NO_CLIENT)),
             expires = caller.and_then(|caller| caller.expires).map(|expires| expires.to_string()),
             satisfyingScopes = %json!(self.satisfying),
             sourceIp = %self.source_ip,

@@ -70,7 +70,7 @@ impl Process {
     /// What kept it from running at all, or to its end.
     pub async fn run_once(&self, task: Task, dry_run: bool) -> Result<Outcome> {
         let runner = self.runner()?;
-        let run = runner.run(task, dry_run || runner.mock);
+        let run = runner.run_once(task, dry_run || runner.mock);
         match finish(run, self.stop.clone(), runner.drain).await {
             Some(outcome) => Ok(outcome?),
             None => bail!("the process was told to stop before the run was finished; the next run goes on from there"),

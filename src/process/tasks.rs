@@ -1,7 +1,7 @@
 //! The scheduled tasks: run once, or again and again.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::stop::{Stop, finish, stopped};
 use crate::config::Config;
@@ -43,6 +43,16 @@ impl Task {
     /// All of them.
     pub const ALL: [Task; 4] = [Task::Rotate, Task::Monitor, Task::Expire, Task::Deliver];
 
+    /// Its name, as on the command line.
+    fn name(self) -> &'static str {
+        match self {
+            Task::Rotate => "rotate-namespaces",
+            Task::Monitor => "monitor-rabbit",
+            Task::Expire => "expire-namespaces",
+            Task::Deliver => "deliver-notices",
+        }
+    }
+
     pub(super) fn interval(self, config: &Config) -> Duration {
         match self {
             Task::Rotate => config.worker.rotate_interval,
@@ -65,8 +75,16 @@ pub(super) struct Runner {
 }
 
 impl Runner {
+    /// Runs a task once, and logs how that went.
+    pub(super) async fn run_once(&self, task: Task, dry_run: bool) -> Result<Outcome, ServiceError> {
+        let began = Instant::now();
+        let ran = self.run(task, dry_run).await;
+        log_run(task, began, ran.as_ref().map_err(failed));
+        ran
+    }
+
     /// Runs a task once; what it has to tell is delivered afterwards, so that no mail delays it.
-    pub(super) async fn run(&self, task: Task, dry_run: bool) -> Result<Outcome, ServiceError> {
+    async fn run(&self, task: Task, dry_run: bool) -> Result<Outcome, ServiceError> {
         let outcome = match task {
             Task::Rotate => self.service.rotate(dry_run).await,
             Task::Monitor => self.service.sweep(&self.sweep, dry_run).await,
@@ -87,33 +105,41 @@ impl Runner {
     pub(super) async fn repeat(&self, task: Task, every: Duration, report: impl Fn(&Outcome), stop: Stop) {
         let mut failures = 0;
         loop {
+            let began = Instant::now();
             let run = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(self.run(task, self.mock)));
             let Some(ran) = finish(run, stop.clone(), self.drain).await else {
                 tracing::warn!(?task, "the run did not finish within {:?}, and is cut off", self.drain);
                 return;
             };
-            let good = match ran {
-                Ok(Ok(outcome)) => {
-                    tracing::info!(r#type = "monitor.periodic", name = outcome.task, "{outcome}");
-                    report(&outcome);
-                    // One bad thing among others is no reason to look after the others less often.
-                    outcome.failed == 0 || outcome.failed < outcome.seen
-                }
-                Ok(Err(error)) => {
-                    tracing::error!(r#type = "monitor.periodic", ?task, "the run failed: {error}");
-                    false
-                }
-                Err(_) => {
-                    tracing::error!(r#type = "monitor.periodic", ?task, "the run panicked");
-                    false
-                }
-            };
+            let ran =
+                ran.map_or_else(|_| Err("the run panicked".to_owned()), |ran| ran.map_err(|error| failed(&error)));
+            log_run(task, began, ran.as_ref().map_err(String::clone));
+            let good = ran.is_ok_and(|outcome| {
+                report(&outcome);
+                // One bad thing among others is no reason to look after the others less often.
+                outcome.failed == 0 || outcome.failed < outcome.seen
+            });
             failures = if good { 0 } else { failures + 1 };
             tokio::select! {
                 () = tokio::time::sleep(pause(every, failures)) => {}
                 () = stopped(stop.clone()) => return,
             }
         }
+    }
+}
+
+fn failed(error: &ServiceError) -> String {
+    format!("the run failed: {error}")
+}
+
+/// Logs how a run went, in Taskcluster's form: how long it took in milliseconds, and whether it came to its end.
+fn log_run(task: Task, began: Instant, ran: Result<&Outcome, String>) {
+    let (name, duration) = (task.name(), began.elapsed().as_secs_f64() * 1000.0);
+    match ran {
+        Ok(outcome) => {
+            tracing::info!(r#type = "monitor.periodic", name, duration, status = "success", "{outcome}");
+        }
+        Err(error) => tracing::error!(r#type = "monitor.periodic", name, duration, status = "exception", "{error}"),
     }
 }
 

@@ -214,18 +214,26 @@ async fn each_request_has_one_line_in_the_log() {
 
     let list = site.get("/api/pulse/v1/namespaces?limit=2&bewit=canary").send().await;
     let line = recorder::line(&of(&list)).await;
-    assert_eq!((&line["query"], &line["public"]), (&json!("{\"limit\":\"2\"}"), &json!(true)));
+    assert_eq!((&line["query"], &line["public"]), (&json!("{\"bewit\":\"...\",\"limit\":\"2\"}"), &json!(true)));
     assert_eq!((&line["clientId"], &line["authenticated"]), (&json!(""), &json!(false)));
 
     let refused = site.claim("taskcluster-x", "{}").signed("weak").send().await;
     let line = recorder::line(&of(&refused)).await;
     assert_eq!((&line["clientId"], &line["statusCode"]), (&json!("weak"), &json!(403)));
 
+    let anonymous = site.ask(Method::POST, X).json("{}").send().await;
+    let line = recorder::line(&of(&anonymous)).await;
+    assert_eq!((&line["clientId"], &line["authenticated"]), (&json!("auth-failed:no-auth"), &json!(false)));
+
+    let unsigned = site.claim("taskcluster-x", "{}").signed_with("weak", "another").send().await;
+    let line = recorder::line(&of(&unsigned)).await;
+    assert_eq!((&line["clientId"], &line["statusCode"]), (&json!(""), &json!(401)));
+
     let unknown = site.get("/nope?bewit=canary").send().await;
     let line = recorder::line(&of(&unknown)).await;
     assert_eq!((&line["type"], &line["resource"]), (&json!("monitor.request"), &json!("/nope")));
 
-    for reply in [claim, list, refused, unknown] {
+    for reply in [claim, list, refused, anonymous, unsigned, unknown] {
         let of_requests = |line: &&Value| line["statusCode"].is_number();
         assert_eq!(recorder::lines(&of(&reply)).iter().filter(of_requests).count(), 1, "{}", reply.text);
     }

@@ -201,6 +201,16 @@ async fn runs_that_fail_come_ever_more_rarely_and_end_nothing() {
     }
     fake.up();
     monitor.says("monitor-rabbit: seen 0").await;
+    let output = monitor.stdout();
+    for (text, status, severity) in [("the run failed", "exception", 3), ("monitor-rabbit: seen 0", "success", 5)] {
+        let line = output.lines().find(|line| line.contains(text)).unwrap();
+        let record: Value = serde_json::from_str(line).unwrap();
+        assert_eq!((&record["Type"], &record["Severity"]), (&json!("monitor.periodic"), &json!(severity)), "{line}");
+        let fields = &record["Fields"];
+        let told = (&fields["name"], &fields["status"], &fields["v"]);
+        assert_eq!(told, (&json!("monitor-rabbit"), &json!(status), &json!(1)), "{line}");
+        assert!(fields["duration"].as_f64().is_some_and(|duration| duration > 0.0), "{line}");
+    }
     monitor.signal("TERM");
     assert_eq!(monitor.end().await.code, Some(0));
 }
