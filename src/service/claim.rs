@@ -105,7 +105,9 @@ impl Service {
     /// process wrote first.
     pub(super) async fn replace(&self, namespace: Namespace) -> Result<Option<Namespace>, ServiceError> {
         let change = Change { record: Record::Namespace(namespace.clone()), notices: Vec::new() };
-        match self.store.write(&[change]).await?.first() {
+        let written = self.store.write(&[change]).await?;
+        self.memory.store_works();
+        match written.first() {
             Some(Write::Done) => Ok(Some(Namespace { version: namespace.version.next(), ..namespace })),
             _ => Ok(None),
         }

@@ -118,9 +118,12 @@ impl Memory {
         }
     }
 
-    fn store_works(&self) {
-        self.failing.store(false, Ordering::Relaxed);
-        tracing::info!("the store is back; claims are stored again");
+    /// Notes that something was written to the store.
+    pub(super) fn store_works(&self) {
+        if self.store_is_failing() && self.failing.swap(false, Ordering::Relaxed) {
+            self.away.store(false, Ordering::Relaxed);
+            tracing::info!("the store is back; claims are stored again");
+        }
     }
 }
 
