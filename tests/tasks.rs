@@ -2,19 +2,24 @@
 
 mod support;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::future::join_all;
 use support::fake_broker::{Connection, Failure, Fault, Queue};
-use support::world::{ALERT, BrokerKind, DELETE, HOUR, Mailbox, Side, StoreKind, World};
+use support::world::{ALERT, BrokerKind, DELETE, HOUR, Mailbox, ManualClock, Side, StoreKind, World};
 use taskcluster_pulse::clock::Clock;
 use taskcluster_pulse::domain::alert::{Alert, Level};
 use taskcluster_pulse::domain::expiry::ExpiryPolicy;
 use taskcluster_pulse::domain::inventory::QueueKind;
 use taskcluster_pulse::domain::name::{Permissions, Slot};
 use taskcluster_pulse::domain::namespace::Version;
+use taskcluster_pulse::domain::notice::Notice;
+use taskcluster_pulse::domain::pace::Pace;
 use taskcluster_pulse::domain::plan::Brakes;
 use taskcluster_pulse::domain::sweep::SweepPolicy;
+use taskcluster_pulse::notify::{Delivered, Notifier, NotifyError};
 use taskcluster_pulse::secret::Password;
 use taskcluster_pulse::service::Outcome;
 use taskcluster_pulse::store::{Change, Record, Write};
@@ -658,4 +663,69 @@ async fn an_address_that_refuses_does_not_stop_the_others_and_nothing_is_told_tw
     assert_eq!(world.service().deliver(&mailbox, false).await.unwrap().seen, 0);
     let told: Vec<_> = mailbox.delivered.lock().unwrap().iter().map(|notice| notice.to.clone()).collect();
     assert_eq!(told, ["fine@c.com", "later@b.com"]);
+}
+
+/// A mailbox that takes no more than so many messages to one address in ten minutes.
+struct Paced {
+    mailbox: Mailbox,
+    pace: Mutex<Pace>,
+    clock: Arc<ManualClock>,
+}
+
+#[async_trait]
+impl Notifier for Paced {
+    async fn deliver(&self, notice: &Notice) -> Result<Delivered, NotifyError> {
+        self.pace.lock().unwrap().admit(&notice.to, self.clock.now()).map_err(NotifyError::TooMany)?;
+        self.mailbox.deliver(notice).await
+    }
+}
+
+#[tokio::test]
+async fn messages_that_are_too_many_for_their_address_wait_and_none_is_lost() {
+    let world = fake_world().await;
+    world.claim_for("taskcluster-a", "a@a.com", 10_000 * HOUR).await;
+    world.claim_for("taskcluster-b", "b@b.com", 10_000 * HOUR).await;
+    for queue in 0..60 {
+        world.fill(&format!("queue/taskcluster-a/{queue}"), QueueKind::Classic, ALERT + 1).await;
+    }
+    world.fill("queue/taskcluster-b/x", QueueKind::Classic, ALERT + 1).await;
+    sweep(&world).await;
+    let minutes = |minutes: u32| Duration::from_secs(60) * minutes;
+    let pace = Mutex::new(Pace::new(25, minutes(10)));
+    let paced = Paced { mailbox: Mailbox::default(), pace, clock: world.clock.clone() };
+    // However late they are, they are no failures.
+    world.clock.advance(200 * HOUR);
+    let mut delivered = Vec::new();
+    for _ in 0..4 {
+        let outcome = world.service().deliver(&paced, false).await.unwrap();
+        assert_eq!(outcome.failed, 0);
+        delivered.push((outcome.changed, outcome.reports.len()));
+        assert_eq!(world.service().deliver(&paced, false).await.unwrap().seen, 0, "the others are not due");
+        world.clock.advance(minutes(10));
+    }
+    assert_eq!(delivered, [(26, 1), (25, 1), (10, 0), (0, 0)]);
+    let mut subjects = paced.mailbox.subjects();
+    subjects.sort();
+    subjects.dedup();
+    assert_eq!(subjects.len(), 61);
+}
+
+#[tokio::test]
+async fn a_message_that_waited_for_its_turn_is_tried_again_as_soon_as_any_other() {
+    let world = fake_world().await;
+    world.claim_for("taskcluster-a", "a@a.com", 10_000 * HOUR).await;
+    world.fill("queue/taskcluster-a/x", QueueKind::Classic, ALERT + 1).await;
+    sweep(&world).await;
+    let pace = |most| Mutex::new(Pace::new(most, Duration::from_secs(60)));
+    let mut paced = Paced { mailbox: Mailbox::default(), pace: pace(1), clock: world.clock.clone() };
+    for _ in 0..20 {
+        paced.pace.lock().unwrap().admit("a@a.com", world.clock.now()).unwrap();
+        assert_eq!(world.service().deliver(&paced, false).await.unwrap().seen, 1);
+        world.clock.advance(Duration::from_secs(60));
+    }
+    paced.mailbox.unreachable.lock().unwrap().push("a@a.com");
+    assert_eq!(world.service().deliver(&paced, false).await.unwrap().failed, 1);
+    paced.mailbox = Mailbox::default();
+    world.clock.advance(Duration::from_secs(20 * 60));
+    assert_eq!(world.service().deliver(&paced, false).await.unwrap().changed, 1);
 }

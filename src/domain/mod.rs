@@ -8,6 +8,7 @@
 //! * [`inventory`]: what the broker holds, as far as we read it.
 //! * [`alert`]: what is remembered of a queue that grows.
 //! * [`notice`]: a message to the owner of a namespace, and the events that it tells of.
+//! * [`pace`]: how many messages may go to one address in a stretch of time.
 //! * [`snapshot`]: what a run looks at before it plans.
 //! * [`plan`]: what a run is going to do, and how much it may remove.
 //! * [`sweep`]: plans repairs, warnings, and the removal of large queues and old connections.
@@ -21,6 +22,7 @@ pub mod inventory;
 pub mod name;
 pub mod namespace;
 pub mod notice;
+pub mod pace;
 pub mod plan;
 pub mod rotation;
 pub mod snapshot;

@@ -9,6 +9,8 @@ pub mod message;
 pub mod smtp;
 pub mod taskcluster;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use crate::domain::notice::Notice;
@@ -18,7 +20,7 @@ use crate::domain::notice::Notice;
 pub enum Delivered {
     /// It is on its way.
     Sent,
-    /// It was accepted and not sent: its twin was sent before, or there were too many to its address. Delivering it again
+    /// It was accepted and not sent: its twin was sent before, or others sent too many to its address. Delivering it again
     /// would not change that.
     Withheld,
 }
@@ -32,6 +34,9 @@ pub enum NotifyError {
     /// Anything else, such as a service that is down or an account of ours that is refused: try again later.
     #[error("not delivered: {0}")]
     Temporary(String),
+    /// Nothing was tried, because too many went to its address lately: try again after so long.
+    #[error("there were too many messages to this address, and it has to wait for {0:?}")]
+    TooMany(Duration),
 }
 
 /// A way to deliver messages. Each step of a delivery has a time-out. A message whose delivery was interrupted or reported

@@ -178,8 +178,8 @@ pub(super) fn notifier(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn
         NotifyMethod::Log => Arc::new(Log),
         NotifyMethod::Smtp => Arc::new(Smtp::new(notify.smtp_url.expose(), &notify.from, SMTP_TIMEOUT)?),
         NotifyMethod::Taskcluster => {
-            let taskcluster = signing_taskcluster(config, root_of("notify", config)?, clock)?;
-            Arc::new(NotifyService::new(Arc::new(taskcluster)))
+            let taskcluster = signing_taskcluster(config, root_of("notify", config)?, clock.clone())?;
+            Arc::new(NotifyService::new(taskcluster, clock))
         }
     })
 }

@@ -42,6 +42,7 @@ impl Service {
         let started = Instant::now();
         let mut outcome = Outcome::of("deliver-notices");
         outcome.plan = dry_run.then(Vec::new);
+        let mut paced = 0;
         for _ in 0..if dry_run { 0 } else { ROUNDS } {
             let now = self.clock.now();
             let deadline = Deadline::after(TAKEN / 3, now, "a delivery");
@@ -64,6 +65,7 @@ impl Service {
                 .buffer_unordered(AT_ONCE);
             while let Some(ended) = delivered.next().await {
                 let Some((notice, delivered)) = ended else { continue };
+                paced += usize::from(matches!(delivered, Err(NotifyError::TooMany(_))));
                 if let Err(error) = self.settle_delivery(&notice, delivered.map(drop), &mut outcome).await {
                     let _ = failed.set(error);
                 }
@@ -72,6 +74,9 @@ impl Service {
             if let Some(error) = failed.into_inner() {
                 return Err(error);
             }
+        }
+        if paced > 0 {
+            outcome.report(&format!("{paced} messages wait, because too many went to their addresses lately"));
         }
         outcome.took = started.elapsed();
         Ok(outcome)
@@ -88,9 +93,15 @@ impl Service {
         let now = self.clock.now();
         match delivered {
             Ok(()) => outcome.done(&step),
+            // However long that goes on, it is neither lost nor a failure.
+            Err(NotifyError::TooMany(wait)) => {
+                return Ok(self.store.postpone_notice(&notice.id, now.plus(wait)).await?);
+            }
             Err(NotifyError::Temporary(why)) if now.since(notice.created) < PATIENCE => {
                 outcome.fail(&step, &why);
                 let wait = FIRST_WAIT.saturating_mul(1 << notice.attempts.saturating_sub(1).min(20)).min(LONGEST_WAIT);
+                // Some of the attempts may have been no more than looks whether its address has room.
+                let wait = wait.min(FIRST_WAIT.max(now.since(notice.created)));
                 return Ok(self.store.postpone_notice(&notice.id, now.plus(wait)).await?);
             }
             Err(error) => {

@@ -51,7 +51,7 @@ impl Mail {
         }
         sleep(Duration::from_millis(50)).await;
         let email: Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(email["address"], "owner@example.com");
+        assert!(email["address"].as_str().unwrap().ends_with("@example.com"));
         mail.subjects.lock().unwrap().push(email["subject"].as_str().unwrap().to_owned());
         StatusCode::OK
     }
