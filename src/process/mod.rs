@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use humantime::format_duration;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::clock::{Clock, SystemClock};
@@ -85,7 +86,7 @@ impl Process {
         Ok(self.service.replace_lost(at_once, dry_run).await?)
     }
 
-    /// Runs one task again and again, until the process is told to stop.
+    /// Runs one task again and again, until the process is told to stop. What it has to tell is delivered beside it.
     ///
     /// # Errors
     /// What is wrong with the configuration, or with `every`.
@@ -99,7 +100,14 @@ impl Process {
         }
         let mut neighbours = JoinSet::new();
         neighbours.spawn(self.waiting());
-        self.runner()?.repeat(task, every, report, self.stop.clone()).await;
+        let runner = self.runner()?;
+        let deliver = async {
+            if task.tells() {
+                let every = Task::Deliver.interval(&self.config);
+                runner.repeat(Task::Deliver, every, log_plan, self.stop.clone()).await;
+            }
+        };
+        tokio::join!(runner.repeat(task, every, report, self.stop.clone()), deliver);
         Ok(())
     }
 
@@ -146,6 +154,7 @@ impl Process {
             mock: self.config.app.mock_maintenance,
             drain: self.config.server.drain_timeout,
             service: self.service.clone(),
+            news: Notify::new(),
         })
     }
 }

@@ -34,6 +34,9 @@ const SETTLE_BUDGET: Duration = Duration::from_secs(30);
 /// How long an SMTP server may take to connect, and to answer each command.
 const SMTP_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long Taskcluster's notify service may take for one message, all attempts together.
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// The database URL of the configuration, read.
 pub(super) fn database_url(config: &Config) -> Result<DatabaseUrl> {
     Ok(config.store.database_url.expose().parse()?)
@@ -146,7 +149,7 @@ pub(super) fn expiry_policy(config: &Config) -> ExpiryPolicy {
 /// # Errors
 /// What is wrong with the root URL or the credentials.
 pub fn taskcluster(config: &Config, clock: Arc<dyn Clock>) -> Result<Taskcluster> {
-    signing_taskcluster(config, root_url(config)?, clock)
+    signing_taskcluster(config, root_url(config)?, clock, Limits::default())
 }
 
 fn root_url(config: &Config) -> Result<Url> {
@@ -161,7 +164,7 @@ fn root_of(service: &str, config: &Config) -> Result<Url> {
     }
 }
 
-fn signing_taskcluster(config: &Config, root: Url, clock: Arc<dyn Clock>) -> Result<Taskcluster> {
+fn signing_taskcluster(config: &Config, root: Url, clock: Arc<dyn Clock>, limits: Limits) -> Result<Taskcluster> {
     let taskcluster = &config.taskcluster;
     let certificate = taskcluster.certificate.expose();
     let credentials = Credentials {
@@ -169,7 +172,7 @@ fn signing_taskcluster(config: &Config, root: Url, clock: Arc<dyn Clock>) -> Res
         access_token: taskcluster.access_token.expose().to_owned(),
         certificate: (!certificate.is_empty()).then(|| certificate.to_owned()),
     };
-    Ok(Taskcluster::new(root, Some(credentials), clock, Limits::default())?)
+    Ok(Taskcluster::new(root, Some(credentials), clock, limits)?)
 }
 
 pub(super) fn notifier(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn Notifier>> {
@@ -178,7 +181,8 @@ pub(super) fn notifier(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn
         NotifyMethod::Log => Arc::new(Log),
         NotifyMethod::Smtp => Arc::new(Smtp::new(notify.smtp_url.expose(), &notify.from, SMTP_TIMEOUT)?),
         NotifyMethod::Taskcluster => {
-            let taskcluster = signing_taskcluster(config, root_of("notify", config)?, clock.clone())?;
+            let limits = Limits { total: NOTIFY_TIMEOUT, ..Limits::default() };
+            let taskcluster = signing_taskcluster(config, root_of("notify", config)?, clock.clone(), limits)?;
             Arc::new(NotifyService::new(taskcluster, clock))
         }
     })

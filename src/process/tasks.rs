@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::stop::{Stop, finish, stopped};
 use crate::config::Config;
 use crate::domain::expiry::ExpiryPolicy;
@@ -31,9 +33,9 @@ fn pause(every: Duration, failures: u32) -> Duration {
 pub enum Task {
     /// Rotate what is due.
     Rotate,
-    /// Repair and guard the broker, then deliver.
+    /// Repair and guard the broker.
     Monitor,
-    /// End namespaces that have expired, then deliver.
+    /// End namespaces that have expired.
     Expire,
     /// Deliver what has to be told.
     Deliver,
@@ -61,6 +63,11 @@ impl Task {
             Task::Deliver => config.worker.deliver_interval,
         }
     }
+
+    /// Whether it stores what owners are to be told.
+    pub(super) fn tells(self) -> bool {
+        matches!(self, Task::Monitor | Task::Expire)
+    }
 }
 
 /// What the scheduled tasks need.
@@ -72,36 +79,37 @@ pub(super) struct Runner {
     pub(super) mock: bool,
     /// How long a run may go on when the process is to end.
     pub(super) drain: Duration,
+    /// Wakes the loop that delivers, once there is something new.
+    pub(super) news: Notify,
 }
 
 impl Runner {
-    /// Runs a task once, and logs how that went.
+    async fn run(&self, task: Task, dry_run: bool) -> Result<Outcome, ServiceError> {
+        match task {
+            Task::Rotate => self.service.rotate(dry_run).await,
+            Task::Monitor => self.service.sweep(&self.sweep, dry_run).await,
+            Task::Expire => self.service.expire(&self.expiry, dry_run).await,
+            Task::Deliver => self.service.deliver(&*self.notifier, dry_run).await,
+        }
+    }
+
+    /// Runs a task once; what it has to tell is delivered afterwards, so that no mail delays it.
     pub(super) async fn run_once(&self, task: Task, dry_run: bool) -> Result<Outcome, ServiceError> {
         let began = Instant::now();
         let ran = self.run(task, dry_run).await;
         log_run(task, began, ran.as_ref().map_err(failed));
-        ran
-    }
-
-    /// Runs a task once; what it has to tell is delivered afterwards, so that no mail delays it.
-    async fn run(&self, task: Task, dry_run: bool) -> Result<Outcome, ServiceError> {
-        let outcome = match task {
-            Task::Rotate => self.service.rotate(dry_run).await,
-            Task::Monitor => self.service.sweep(&self.sweep, dry_run).await,
-            Task::Expire => self.service.expire(&self.expiry, dry_run).await,
-            Task::Deliver => return self.service.deliver(&*self.notifier, dry_run).await,
-        };
         if !dry_run
-            && matches!(task, Task::Monitor | Task::Expire)
+            && task.tells()
             && let Err(error) = self.service.deliver(&*self.notifier, false).await
         {
             tracing::error!("what has to be told could not be delivered: {error}");
         }
-        outcome
+        ran
     }
 
     /// Runs a task every so often until `stop`. A run that fails is logged and makes the pause longer; a panic is a failure
-    /// like any other.
+    /// like any other. What has to be told is left to the loop of [`Task::Deliver`], so that a mail server which hangs delays
+    /// no other task.
     pub(super) async fn repeat(&self, task: Task, every: Duration, report: impl Fn(&Outcome), stop: Stop) {
         let mut failures = 0;
         loop {
@@ -116,12 +124,16 @@ impl Runner {
             log_run(task, began, ran.as_ref().map_err(String::clone));
             let good = ran.is_ok_and(|outcome| {
                 report(&outcome);
+                if task.tells() && outcome.changed + outcome.failed > 0 {
+                    self.news.notify_one();
+                }
                 // One bad thing among others is no reason to look after the others less often.
                 outcome.failed == 0 || outcome.failed < outcome.seen
             });
             failures = if good { 0 } else { failures + 1 };
             tokio::select! {
                 () = tokio::time::sleep(pause(every, failures)) => {}
+                () = self.news.notified(), if task == Task::Deliver => {}
                 () = stopped(stop.clone()) => return,
             }
         }

@@ -20,10 +20,15 @@ const ROUNDS: usize = 100;
 /// How many deliveries are under way at once.
 const AT_ONCE: usize = 4;
 
+/// How long one delivery may take; what takes longer has failed. A way to deliver that gives up by itself knows why.
+const LONGEST_DELIVERY: Duration = Duration::from_secs(65);
+
 /// How long the process that took a notice has it to itself. It begins no delivery after the first third of that, which is
 /// longer than a batch takes: a process that stood still sends nothing that another one has sent meanwhile, even if that
 /// one's clock is ahead.
 const TAKEN: Duration = Duration::from_secs(45 * 60);
+
+const _: () = assert!(LONGEST_DELIVERY.as_secs() * (BATCH as u64).div_ceil(AT_ONCE as u64) < TAKEN.as_secs() / 3);
 
 /// After the first failure a notice waits this long, then twice as long each time, up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_secs(30);
@@ -59,8 +64,9 @@ impl Service {
                     if stood_still || failed.get().is_some() {
                         return None;
                     }
-                    let delivered = notifier.deliver(&notice).await;
-                    Some((notice, delivered))
+                    let late = |_| NotifyError::Temporary(format!("not done within {LONGEST_DELIVERY:?}"));
+                    let delivered = tokio::time::timeout(LONGEST_DELIVERY, notifier.deliver(&notice)).await;
+                    Some((notice, delivered.map_err(late).flatten()))
                 })
                 .buffer_unordered(AT_ONCE);
             while let Some(ended) = delivered.next().await {

@@ -6,9 +6,12 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use taskcluster_pulse::broker::Broker as _;
 use taskcluster_pulse::broker::management::ManagementApi;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use crate::fill;
-use crate::support::processes::{Deployment, Ended};
+use crate::support::fake_broker::Queue;
+use crate::support::processes::{Deployment, Ended, PATIENCE};
 use crate::support::world::{BrokerKind, Side, StoreKind};
 
 const TASKS: [&str; 4] = ["rotate-namespaces", "monitor-rabbit", "expire-namespaces", "deliver-notices"];
@@ -213,4 +216,35 @@ async fn runs_that_fail_come_ever_more_rarely_and_end_nothing() {
     }
     monitor.signal("TERM");
     assert_eq!(monitor.end().await.code, Some(0));
+}
+
+/// What has to be told waits for a notify service that hangs; nothing else does.
+#[tokio::test]
+async fn a_notify_service_that_hangs_delays_no_sweep_and_a_message_is_delivered_as_soon_as_there_is_one() {
+    for arguments in [&["worker"][..], &["monitor-rabbit", "--every", "100 ms"]] {
+        let hanging = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut deployment = Deployment::new(StoreKind::Sqlite, BrokerKind::Fake).await;
+        for (name, value) in [
+            ("NOTIFY_METHOD", "taskcluster"),
+            ("WORKER_MONITOR_INTERVAL", "100 ms"),
+            ("WORKER_DELIVER_INTERVAL", "1 hour"),
+            ("SERVER_DRAIN_TIMEOUT", "1 ms"),
+        ] {
+            deployment.set(name, value);
+        }
+        deployment.set("TASKCLUSTER_ROOT_URL", format!("http://{}", hanging.local_addr().unwrap()));
+        let (web, url) = deployment.serve(&["web"]).await;
+        deployment.claim(&url, "taskcluster-a", &json!({"contact": "owner@example.com"})).await.unwrap();
+        drop(web);
+        let Side::Fake(fake) = &deployment.side else { panic!("the fake broker was asked for") };
+        let grow = |queue: &str| drop(fake.state().queues.insert(queue.to_owned(), Queue::classic(5000)));
+        let process = deployment.start(arguments);
+        process.says("deliver-notices: seen 0").await;
+        grow("queue/taskcluster-a/x");
+        let (_asked, _) = timeout(PATIENCE, hanging.accept()).await.unwrap().unwrap();
+        grow("queue/taskcluster-a/y");
+        process.says("warn of queue queue/taskcluster-a/y").await;
+        process.signal("TERM");
+        process.end().await;
+    }
 }
