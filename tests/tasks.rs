@@ -575,6 +575,30 @@ async fn one_bad_thing_does_not_stop_the_rest_and_is_tried_again() {
     assert!(world.store.namespace(&world.name("taskcluster-b")).await.unwrap().is_none());
 }
 
+/// Its first deletion went no further than the look, as it may after a crash too.
+#[tokio::test]
+async fn an_owner_is_told_once_that_a_queue_can_not_be_deleted_whichever_attempt_it_is_that_fails() {
+    let world = fake_world().await;
+    world.claim_for("taskcluster-a", "a@a.com", 1000 * HOUR).await;
+    world.fill("queue/taskcluster-a/x", QueueKind::Classic, ALERT + 1).await;
+    sweep(&world).await;
+    assert_eq!(told(&world).await.len(), 1, "it grows");
+    world.clock.advance(HOUR);
+    world.fill("queue/taskcluster-a/x", QueueKind::Classic, DELETE + 1).await;
+    world.fake().fault(Fault::new(Failure::Status(500)).on("GET", "taskcluster-a/x"));
+    assert_eq!(sweep(&world).await.failed, 1);
+    assert!(told(&world).await.is_empty());
+    world.fake().heal();
+    world.fake().fault(Fault::new(Failure::Status(400)).on("DELETE", "taskcluster-a/x"));
+    for expected in [1, 0, 0] {
+        world.clock.advance(HOUR);
+        assert_eq!(sweep(&world).await.failed, 1);
+        let subjects = told(&world).await;
+        assert_eq!(subjects.len(), expected, "{subjects:?}");
+        assert!(subjects.iter().all(|subject| subject.contains("could not be deleted")), "{subjects:?}");
+    }
+}
+
 /// The process that deleted it died before it told, and its client declared it anew.
 #[tokio::test]
 async fn an_owner_is_told_of_a_queue_that_was_to_be_deleted_and_is_small_again() {

@@ -28,7 +28,7 @@ pub enum Action {
     DeleteQueue {
         /// The alert.
         alert: Alert,
-        /// Whether an earlier run stored that it would delete the queue, and did not tell what became of that.
+        /// Whether an earlier run stored that it would delete the queue, and did not tell that it is gone.
         tried: bool,
     },
     /// Close a connection.

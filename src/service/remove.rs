@@ -14,7 +14,7 @@ use crate::domain::alert::{Alert, Level};
 use crate::domain::namespace::{Gone, Namespace};
 use crate::domain::notice::Event;
 use crate::domain::snapshot::Remains;
-use crate::store::{Change, Record};
+use crate::store::{Change, Record, Write};
 
 /// How often, and after how long, we look whether a queue is gone whose connection was closed.
 const LOOKS: usize = 20;
@@ -66,18 +66,33 @@ impl Service {
             }
         };
         if let Err(error) = removed {
-            // Told at the first attempt only; the log has the others. A stand-still of ours is no trouble of the queue.
-            if !tried && !matches!(error, ServiceError::TooSlow(_)) {
-                let (queue, messages, at) = (alert.queue.clone(), alert.messages, self.clock.now());
-                let event = Event::QueueDeletionFailed { queue, messages, why: error.to_string(), at };
-                let told = notice(owner, &event, at).into_iter().collect();
-                let record = Record::Alert(Alert { told: Some(at), ..stored });
-                self.store.write(&[Change { record, notices: told }]).await?;
-            }
+            self.tell_of_failure(stored, owner, &error).await?;
             return Err(error);
         }
         self.forget(&stored, Some(&self.deleted(alert, delete_threshold)), owner).await?;
         Ok(true)
+    }
+
+    /// Tells the owner that its queue can't be deleted, unless that was told since it is to be; the log has each attempt. A
+    /// stand-still of ours is no trouble of the queue.
+    async fn tell_of_failure(
+        &self,
+        alert: Alert,
+        owner: Option<&Namespace>,
+        error: &ServiceError,
+    ) -> Result<(), ServiceError> {
+        if alert.told.is_some_and(|told| told >= alert.since) || matches!(error, ServiceError::TooSlow(_)) {
+            return Ok(());
+        }
+        let (queue, messages, at) = (alert.queue.clone(), alert.messages, self.clock.now());
+        let event = Event::QueueDeletionFailed { queue, messages, why: error.to_string(), at };
+        let Some(notice) = notice(owner, &event, at) else { return Ok(()) };
+        // By the clock of another process it may have been later when the deletion began.
+        let record = Record::Alert(Alert { told: Some(at.max(alert.since)), ..alert });
+        if self.store.write(&[Change { record, notices: vec![notice] }]).await?.contains(&Write::Lost) {
+            tracing::debug!("another process is at the same queue; whoever fails to delete it next tells of that");
+        }
+        Ok(())
     }
 
     fn deleted(&self, alert: &Alert, delete_threshold: u64) -> Event {
