@@ -626,6 +626,28 @@ async fn an_owner_is_told_of_a_queue_that_was_to_be_deleted_and_is_small_again()
 }
 
 #[tokio::test]
+async fn a_deletion_that_another_process_took_over_is_counted_and_told_by_that_one() {
+    let world = Arc::new(fake_world().await);
+    world.claim_for("taskcluster-a", "a@a.com", 1000 * HOUR).await;
+    world.fill("queue/taskcluster-a/x", QueueKind::Classic, DELETE + 1).await;
+    world.fake().fault(Fault::new(Failure::Hang).on("DELETE", "/queues/").times(1));
+    let sweeping = tokio::spawn({
+        let world = world.clone();
+        async move { sweep(&world).await }
+    });
+    world.fake().received("DELETE", "/api/queues/fake/vhost %1/queue/taskcluster-a/x", 1).await;
+    let alert = world.store.alerts().await.unwrap().remove(0);
+    let change = Change { record: Record::Alert(alert), notices: vec![] };
+    assert_eq!(world.store.write(&[change]).await.unwrap(), [Write::Done]);
+    world.fake().release();
+    let outcome = sweeping.await.unwrap();
+    assert_eq!((outcome.changed, outcome.failed), (0, 0));
+    assert!(told(&world).await.is_empty());
+    assert_eq!(sweep(&world).await.changed, 1);
+    assert_eq!(told(&world).await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_claim_waits_while_its_namespace_is_cleaned_up() {
     let world = std::sync::Arc::new(fake_world().await);
     world.claim_for("taskcluster-a", "", Duration::ZERO).await;

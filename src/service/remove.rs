@@ -38,8 +38,7 @@ impl Service {
             return Ok(false);
         }
         let deleted = (alert.level == Level::Deleting).then(|| self.deleted(alert, delete_threshold));
-        self.forget(alert, deleted.as_ref(), owner).await?;
-        Ok(deleted.is_some())
+        Ok(self.forget(alert, deleted.as_ref(), owner).await? && deleted.is_some())
     }
 
     /// Deletes a queue if it still has too many messages. `alert` is the intention, as it was before it was stored; `tried`
@@ -69,8 +68,7 @@ impl Service {
             self.tell_of_failure(stored, owner, &error).await?;
             return Err(error);
         }
-        self.forget(&stored, Some(&self.deleted(alert, delete_threshold)), owner).await?;
-        Ok(true)
+        self.forget(&stored, Some(&self.deleted(alert, delete_threshold)), owner).await
     }
 
     /// Tells the owner that its queue can't be deleted, unless that was told since it is to be; the log has each attempt. A
@@ -100,16 +98,17 @@ impl Service {
         Event::QueueDeleted { queue, messages, delete_threshold, at }
     }
 
+    /// Removes the alert and tells of it. `false` where another process changed it, which tells what became of the queue.
     async fn forget(
         &self,
         alert: &Alert,
         event: Option<&Event>,
         owner: Option<&Namespace>,
-    ) -> Result<(), ServiceError> {
+    ) -> Result<bool, ServiceError> {
         let told = event.and_then(|event| notice(owner, event, self.clock.now()));
         let record = Record::RemoveAlert(alert.queue.clone(), alert.version);
-        self.store.write(&[Change { record, notices: told.into_iter().collect() }]).await?;
-        Ok(())
+        let written = self.store.write(&[Change { record, notices: told.into_iter().collect() }]).await?;
+        Ok(written == [Write::Done])
     }
 
     /// Removes a queue. An exclusive one can't be deleted through the API: the connection that owns it is closed, with which
