@@ -437,6 +437,33 @@ async fn an_exclusive_queue_goes_with_the_connection_that_owns_it() {
 }
 
 #[tokio::test]
+async fn the_connection_of_somebody_else_is_not_closed_for_the_queue_that_it_owns() {
+    let world = fake_world().await;
+    world.claim_for("taskcluster-a", "a@a.com", 1000 * HOUR).await;
+    world.claim_for("taskcluster-b", "", Duration::ZERO).await;
+    let connected_at = world.clock.now().millis();
+    for (queue, user) in [
+        ("queue/taskcluster-a/x", "somebody"),
+        ("queue/taskcluster-a/y", "taskcluster-b-1"),
+        ("queue/taskcluster-b/z", "taskcluster-a-1"),
+    ] {
+        let (user, connection) = (user.to_owned(), format!("of {user}"));
+        let owned = Queue { owner: Some(connection.clone()), ..Queue::classic(DELETE + 1) };
+        world.fake().state().queues.insert(queue.to_owned(), owned);
+        world.fake().state().connections.insert(connection, Connection { user, connected_at, listed: true });
+    }
+    let outcome = sweep(&world).await;
+    assert_eq!((outcome.changed, outcome.failed), (0, 3));
+    assert!(world.fake().state().closed.is_empty());
+    assert_eq!(told(&world).await.len(), 2, "that two can not be deleted");
+    world.clock.advance(2 * HOUR);
+    assert_eq!(expire(&world).await.failed, 1);
+    let closed: Vec<_> = world.fake().state().closed.iter().map(|(connection, _)| connection.clone()).collect();
+    assert_eq!(closed, ["of taskcluster-b-1"], "with its namespace");
+    assert_eq!(world.queues().await, ["queue/taskcluster-a/x", "queue/taskcluster-b/z"]);
+}
+
+#[tokio::test]
 async fn connections_of_gone_namespaces_and_old_ones_are_closed_with_a_reason() {
     let world = fake_world().await;
     world.claim_for("taskcluster-a", "", 10_000 * HOUR).await;

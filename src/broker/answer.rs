@@ -88,15 +88,21 @@ pub(super) fn exchanges(body: &[u8]) -> Result<Vec<String>, Unreadable> {
 
 /// All connections, and how many were left out for want of a name or a user.
 pub(super) fn connections(body: &[u8]) -> Result<(Vec<BrokerConnection>, usize), Unreadable> {
-    let read = |item: &Value| {
-        let (name, user) = (text(item, "name").ok()?, text(item, "user").ok()?);
-        Some(BrokerConnection { name, user, connected: item["connected_at"].as_i64().map(Timestamp::from_millis) })
-    };
-    let all = list(body, |item| Ok(read(item)))?;
+    let all = list(body, |item| Ok(read_connection(item)))?;
     let seen = all.len();
     let readable: Vec<_> = all.into_iter().flatten().collect();
     let left_out = seen - readable.len();
     Ok((readable, left_out))
+}
+
+/// One connection; `None` where it has no name or no user.
+pub(super) fn connection(body: &[u8]) -> Result<Option<BrokerConnection>, Unreadable> {
+    Ok(read_connection(&parse(body)?))
+}
+
+fn read_connection(item: &Value) -> Option<BrokerConnection> {
+    let (name, user) = (text(item, "name").ok()?, text(item, "user").ok()?);
+    Some(BrokerConnection { name, user, connected: item["connected_at"].as_i64().map(Timestamp::from_millis) })
 }
 
 /// Whether some node of the cluster runs the virtual host.
@@ -208,7 +214,7 @@ mod tests {
         assert_eq!(queue_owner(br#"{"owner_pid_details":{"name":"c"}}"#).unwrap(), Some("c".into()));
         // With none of the columns there, RabbitMQ answers an empty list in place of an object.
         for body in [&b"[]"[..], b"{}", br#"{"owner_pid_details":""}"#, br#"{"owner_pid_details":{"name":""}}"#] {
-            assert_eq!(queue_owner(body).unwrap(), None);
+            assert_eq!((queue_owner(body).unwrap(), connection(body).unwrap()), (None, None));
         }
     }
 

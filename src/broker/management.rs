@@ -244,10 +244,13 @@ impl Broker for ManagementApi {
         Ok(Some(found))
     }
 
-    async fn queue_owner(&self, queue: &str) -> Result<Option<String>, BrokerError> {
+    async fn queue_owner(&self, queue: &str) -> Result<Option<BrokerConnection>, BrokerError> {
         let call = Call::new(Method::GET, &["queues", &self.vhost, queue]).query("columns=name,owner_pid_details");
         let Some(body) = self.within(self.timeout, &call, self.maybe_absent(&call)).await? else { return Ok(None) };
-        self.readable(&call, answer::queue_owner(&body))
+        let Some(owner) = self.readable(&call, answer::queue_owner(&body))? else { return Ok(None) };
+        let call = Call::new(Method::GET, &["connections", &owner]).query("columns=name,user,connected_at");
+        let found = self.within(self.timeout, &call, self.maybe_absent(&call)).await?;
+        found.map(|body| self.readable(&call, answer::connection(&body))).transpose().map(Option::flatten)
     }
 
     async fn exchanges(&self) -> Result<Vec<String>, BrokerError> {
@@ -268,12 +271,6 @@ impl Broker for ManagementApi {
             tracing::warn!(left_out, "RabbitMQ lists connections without a name or a user");
         }
         Ok(connections)
-    }
-
-    async fn connections_of(&self, user: &str) -> Result<Vec<BrokerConnection>, BrokerError> {
-        let call = Call::new(Method::GET, &["connections", "username", user]).query("columns=name,user");
-        let answer = self.within(self.timeout, &call, self.present(&call)).await?;
-        Ok(self.readable(&call, answer::connections(&answer.body))?.0)
     }
 
     async fn delete_queue(&self, queue: &str) -> Result<(), BrokerError> {

@@ -72,9 +72,9 @@ pub trait Broker: Send + Sync {
     /// One queue with a fresh total, as in [`Broker::queues`]; `None` where there is none of this name.
     async fn queue(&self, queue: &str) -> Result<Option<BrokerQueue>, BrokerError>;
 
-    /// The connection that owns an exclusive queue, by name; `None` where the broker does not say (it takes some seconds
-    /// to know of a new queue) or the queue is gone.
-    async fn queue_owner(&self, queue: &str) -> Result<Option<String>, BrokerError>;
+    /// The connection that owns an exclusive queue, and whose it is; `None` where the broker does not say (it takes some
+    /// seconds to know of a new queue or connection) or either is gone.
+    async fn queue_owner(&self, queue: &str) -> Result<Option<BrokerConnection>, BrokerError>;
 
     /// The name of every exchange. The default exchange, with the empty name, is always one of them; an answer without
     /// it comes from a node that is not ready, and is [`BrokerError::Unavailable`].
@@ -84,10 +84,6 @@ pub trait Broker: Send + Sync {
     /// missing. One without a name or a user is left out, and logged: it can't be closed, and absence proves nothing here.
     async fn connections(&self) -> Result<Vec<BrokerConnection>, BrokerError>;
 
-    /// Every connection of one user, those that [`Broker::connections`] does not show yet too; to any virtual host. Since
-    /// when is not told here.
-    async fn connections_of(&self, user: &str) -> Result<Vec<BrokerConnection>, BrokerError>;
-
     /// Deletes the queue and what is in it. [`BrokerError::Refused`] where it is exclusive to a connection.
     async fn delete_queue(&self, queue: &str) -> Result<(), BrokerError>;
 
@@ -95,8 +91,8 @@ pub trait Broker: Send + Sync {
     async fn delete_exchange(&self, exchange: &str) -> Result<(), BrokerError>;
 
     /// Closes a connection that [`Broker::connections`] or [`Broker::queue_owner`] named; its client is shown `reason`, as
-    /// far as it is ASCII and at most 200 bytes long. One that only [`Broker::connections_of`] shows can't be closed by
-    /// its name: until the broker has statistics of it, it answers that there is none, and this succeeds.
+    /// far as it is ASCII and at most 200 bytes long. Until the broker has statistics of a connection, it answers that there
+    /// is none, and this succeeds.
     async fn close_connection(&self, connection: &str, reason: &str) -> Result<(), BrokerError>;
 
     /// Closes every connection of one user, those that [`Broker::connections`] does not show yet too; to any virtual host.

@@ -112,7 +112,7 @@ impl Service {
     }
 
     /// Removes a queue. An exclusive one can't be deleted through the API: the connection that owns it is closed, with which
-    /// it goes. Nothing is done after the deadline: whoever stood still may have seen another queue than there is now.
+    /// it goes, if it is one of the namespace's own. Nothing is done after the deadline: whoever stood still may have seen another queue than there is now.
     async fn remove_queue(&self, queue: &str, reason: &str, deadline: Deadline) -> Result<(), ServiceError> {
         deadline.check(self.clock.now())?;
         let refused = match self.broker.delete_queue(queue).await {
@@ -125,8 +125,12 @@ impl Service {
             Some(_) => {}
         }
         if let Some(connection) = self.broker.queue_owner(queue).await? {
+            let names = &self.policy.names;
+            if names.owner_of_user(&connection.user).map(|(owner, _)| owner) != names.owner_of_queue(queue) {
+                return Err(refused.into());
+            }
             deadline.check(self.clock.now())?;
-            self.broker.close_connection(&connection, reason).await?;
+            self.broker.close_connection(&connection.name, reason).await?;
         }
         for _ in 0..LOOKS {
             if self.broker.queue(queue).await?.is_none() {

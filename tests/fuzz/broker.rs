@@ -82,11 +82,10 @@ impl Answering {
             4 => api.queue_owner(name).await.err(),
             5 => api.exchanges().await.err(),
             6 => api.connections().await.err(),
-            7 => api.connections_of(name).await.err(),
-            8 => api.put_user(name, &hash).await.err(),
-            9 => api.put_permissions(name, &permissions).await.err(),
-            10 => api.delete_user(name).await.err(),
-            11 => api.close_connection(name, "a \u{e9} reason\r\nx: y").await.err(),
+            7 => api.put_user(name, &hash).await.err(),
+            8 => api.put_permissions(name, &permissions).await.err(),
+            9 => api.delete_user(name).await.err(),
+            10 => api.close_connection(name, "a \u{e9} reason\r\nx: y").await.err(),
             _ => api.ping().await.err(),
         };
         let shown = error.as_ref().map(|error| format!("{error} {error:?}")).unwrap_or_default();
@@ -175,7 +174,7 @@ async fn whatever_the_broker_answers_is_read_or_refused_in_words_for_the_log() {
         let (running, mut random) = (Case::begin(seed), Random::new(seed));
         *answering.answer.lock().unwrap() = answer(&mut random);
         let name = random.mutated_text("queue/taskcluster-a/q", &["..", "/", "%2F", "?", "#", "\n", "canary"]);
-        if let Some(error) = answering.call(random.below(13), &name[..name.floor_char_boundary(200)]).await {
+        if let Some(error) = answering.call(random.below(12), &name[..name.floor_char_boundary(200)]).await {
             assert_fit_for_the_log(&error);
         }
         running.end();

@@ -341,8 +341,11 @@ impl Broker for Outside {
         Ok(found.map(|found| BrokerQueue { messages: messages(&found), ..found }))
     }
 
-    async fn queue_owner(&self, queue: &str) -> Result<Option<String>, BrokerError> {
-        let ask = |state: &mut State, _| state.broker.queues.get(queue).and_then(|found| found.owner.clone());
+    async fn queue_owner(&self, queue: &str) -> Result<Option<BrokerConnection>, BrokerError> {
+        let ask = |state: &mut State, _| {
+            let owner = state.broker.queues.get(queue)?.owner.as_ref()?;
+            state.broker.connections.get(owner).cloned()
+        };
         self.broker(format!("ask who owns {queue}"), ask).await
     }
 
@@ -352,12 +355,6 @@ impl Broker for Outside {
 
     async fn connections(&self) -> Result<Vec<BrokerConnection>, BrokerError> {
         self.list("list connections", |held| held.connections.values().cloned().collect()).await
-    }
-
-    async fn connections_of(&self, user: &str) -> Result<Vec<BrokerConnection>, BrokerError> {
-        let list =
-            |state: &mut State, _| state.broker.connections.values().filter(|c| c.user == user).cloned().collect();
-        self.broker(format!("list connections of {user}"), list).await
     }
 
     async fn delete_queue(&self, queue: &str) -> Result<(), BrokerError> {

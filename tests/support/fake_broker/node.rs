@@ -209,9 +209,7 @@ impl Asked {
             ("GET", ["vhosts", VHOST, "permissions"]) => self.list(state.permissions.iter().map(permissions_item)),
             ("GET", ["vhosts", VHOST, "connections"]) => {
                 let listed = state.connections.iter().filter(|(_, of)| of.listed);
-                self.list(listed.map(|(name, of)| {
-                    json!({ "name": name, "vhost": VHOST, "user": of.user, "connected_at": of.connected_at })
-                }))
+                self.list(listed.map(|(name, of)| connection_item(name, of)))
             }
             ("GET", ["users"]) => self.list(state.users.values().map(user_item)),
             ("PUT", ["users", user]) => self.put_user(state, user),
@@ -222,10 +220,10 @@ impl Asked {
             ("DELETE", ["queues", VHOST, queue]) => delete_queue(state, queue),
             ("GET", ["exchanges", VHOST]) => self.list(state.exchanges.iter().map(|name| json!({ "name": name }))),
             ("DELETE", ["exchanges", VHOST, exchange]) => delete_exchange(state, exchange),
-            ("GET", ["connections", "username", user]) => {
-                let theirs = state.connections.iter().filter(|(_, of)| of.user == *user);
-                self.list(theirs.map(|(name, of)| json!({ "name": name, "vhost": VHOST, "user": of.user })))
-            }
+            ("GET", ["connections", name]) => match state.connections.get(*name).filter(|of| of.listed) {
+                Some(of) => self.one(connection_item(name, of)),
+                None => Reply::absent(),
+            },
             ("DELETE", ["connections", "username", user]) => {
                 for name in state.connections_of(user) {
                     state.close(&name, &self.reason);
@@ -359,6 +357,10 @@ fn user_item(user: &BrokerUser) -> Value {
 
 fn permissions_item((user, may): (&String, &Permissions)) -> Value {
     json!({ "user": user, "vhost": VHOST, "configure": may.configure, "write": may.write, "read": may.read })
+}
+
+fn connection_item(name: &str, of: &Connection) -> Value {
+    json!({ "name": name, "vhost": VHOST, "user": of.user, "connected_at": of.connected_at })
 }
 
 fn not_allowed() -> Reply {
