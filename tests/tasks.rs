@@ -437,6 +437,36 @@ async fn an_exclusive_queue_goes_with_the_connection_that_owns_it() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_back_with_a_new_queue_at_once_does_not_make_the_deletion_of_the_old_one_fail() {
+    const QUEUE: &str = "queue/taskcluster-a/mine";
+    let world = Arc::new(fake_world().await);
+    world.claim_for("taskcluster-a", "a@a.com", 1000 * HOUR).await;
+    let connected_at = world.clock.now().millis();
+    let declare = |connection: &str, messages| {
+        let of_user = Connection { user: "taskcluster-a-1".into(), connected_at, listed: true };
+        world.fake().state().connections.insert(connection.to_owned(), of_user);
+        let queue = Queue { owner: Some(connection.to_owned()), ..Queue::classic(messages) };
+        world.fake().state().queues.insert(QUEUE.to_owned(), queue);
+    };
+    for (round, (messages, words)) in [(1, "was deleted"), (DELETE + 1, "could not be deleted")].into_iter().enumerate()
+    {
+        declare("old", DELETE + 1);
+        world.fake().fault(Fault::new(Failure::Hang).on("DELETE", "/connections/").times(1).after_doing());
+        let sweeping = tokio::spawn({
+            let world = world.clone();
+            async move { sweep(&world).await }
+        });
+        world.fake().received("DELETE", "/api/connections/old", round + 1).await;
+        assert!(!world.fake().state().queues.contains_key(QUEUE));
+        declare("new", messages);
+        world.fake().release();
+        assert_eq!(sweeping.await.unwrap().failed, round);
+        let subjects = told(&world).await;
+        assert!(subjects.len() == 1 && subjects[0].contains(words), "{subjects:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_connection_of_somebody_else_is_not_closed_for_the_queue_that_it_owns() {
     let world = fake_world().await;
     world.claim_for("taskcluster-a", "a@a.com", 1000 * HOUR).await;

@@ -132,7 +132,7 @@ impl From<ServiceError> for ApiError {
             ServiceError::CleaningUp { .. } => {
                 ApiError::unavailable("The namespace has expired and is being cleaned up. Try again.", 10)
             }
-            ServiceError::Store(_) | ServiceError::Partly { .. } | ServiceError::StillThere(_) => {
+            ServiceError::Store(_) | ServiceError::Partly { .. } | ServiceError::StillThere { .. } => {
                 ApiError::internal(&error)
             }
         }

@@ -79,8 +79,13 @@ pub enum ServiceError {
         first: Box<ServiceError>,
     },
     /// A queue is still there after all that could be done to remove it.
-    #[error("the queue {0} could not be removed: it is exclusive, and RabbitMQ does not tell which connection owns it")]
-    StillThere(String),
+    #[error("the queue {queue} could not be removed: it is exclusive, and {why}")]
+    StillThere {
+        /// Its name.
+        queue: String,
+        /// Why it could not.
+        why: &'static str,
+    },
     /// This process stood still for so long that what it read may be outdated.
     #[error("{0} took too long, and was given up before it could do harm")]
     TooSlow(&'static str),

@@ -11,6 +11,7 @@ use super::{Deadline, IN_FLIGHT, Service, ServiceError};
 use crate::broker::BrokerError;
 use crate::clock::{Clock, Timestamp};
 use crate::domain::alert::{Alert, Level};
+use crate::domain::inventory::BrokerQueue;
 use crate::domain::namespace::{Gone, Namespace};
 use crate::domain::notice::Event;
 use crate::domain::snapshot::Remains;
@@ -55,7 +56,9 @@ impl Service {
         let removed = match self.broker.queue(&alert.queue).await? {
             Some(queue) if queue.messages.is_none_or(|messages| messages <= delete_threshold) => return Ok(false),
             Some(_) => {
-                self.remove_queue(&alert.queue, "the queue has too many messages and is deleted", deadline).await
+                let reason = "the queue has too many messages and is deleted";
+                let is_new = |found: &BrokerQueue| found.messages.is_some_and(|messages| messages <= delete_threshold);
+                self.remove_queue(&alert.queue, reason, deadline, is_new).await
             }
             None if tried => Ok(()),
             // Somebody else deleted it; if that was a sweep, it has told.
@@ -112,8 +115,16 @@ impl Service {
     }
 
     /// Removes a queue. An exclusive one can't be deleted through the API: the connection that owns it is closed, with which
-    /// it goes, if it is one of the namespace's own. Nothing is done after the deadline: whoever stood still may have seen another queue than there is now.
-    async fn remove_queue(&self, queue: &str, reason: &str, deadline: Deadline) -> Result<(), ServiceError> {
+    /// it goes, if it is one of the namespace's own. The client may be back at once with a queue of the same name; `is_new`
+    /// says whether one is that. Nothing is done after the deadline: whoever stood still may have seen another queue than
+    /// there is now.
+    async fn remove_queue(
+        &self,
+        queue: &str,
+        reason: &str,
+        deadline: Deadline,
+        is_new: impl Fn(&BrokerQueue) -> bool + Send,
+    ) -> Result<(), ServiceError> {
         deadline.check(self.clock.now())?;
         let refused = match self.broker.delete_queue(queue).await {
             Err(refused @ BrokerError::Refused(_)) => refused,
@@ -124,21 +135,25 @@ impl Service {
             Some(found) if !found.exclusive => return Err(refused.into()),
             Some(_) => {}
         }
-        if let Some(connection) = self.broker.queue_owner(queue).await? {
-            let names = &self.policy.names;
-            if names.owner_of_user(&connection.user).map(|(owner, _)| owner) != names.owner_of_queue(queue) {
-                return Err(refused.into());
+        let why = match self.broker.queue_owner(queue).await? {
+            None => "RabbitMQ does not tell which connection owns it",
+            Some(connection) => {
+                let names = &self.policy.names;
+                if names.owner_of_user(&connection.user).map(|(owner, _)| owner) != names.owner_of_queue(queue) {
+                    return Err(refused.into());
+                }
+                deadline.check(self.clock.now())?;
+                self.broker.close_connection(&connection.name, reason).await?;
+                "after the connection that owned it was closed, it is still there, or there again"
             }
-            deadline.check(self.clock.now())?;
-            self.broker.close_connection(&connection.name, reason).await?;
-        }
+        };
         for _ in 0..LOOKS {
-            if self.broker.queue(queue).await?.is_none() {
+            if self.broker.queue(queue).await?.is_none_or(|found| is_new(&found)) {
                 return Ok(());
             }
             tokio::time::sleep(PAUSE).await;
         }
-        Err(ServiceError::StillThere(queue.to_owned()))
+        Err(ServiceError::StillThere { queue: queue.to_owned(), why })
     }
 
     /// Deletes what is left of a namespace that is gone. `false` where it was revived, or another process is at it. It is
@@ -169,7 +184,8 @@ impl Service {
             async move { Ok(self.broker.close_connection(connection, reason).await?) }.boxed()
         });
         failures.extend(gone.await);
-        let gone = each(queues, deadline, &*self.clock, |queue| self.remove_queue(queue, reason, deadline).boxed());
+        let gone =
+            each(queues, deadline, &*self.clock, |queue| self.remove_queue(queue, reason, deadline, |_| false).boxed());
         failures.extend(gone.await);
         let gone = each(exchanges, deadline, &*self.clock, |exchange| {
             async move { Ok(self.broker.delete_exchange(exchange).await?) }.boxed()
