@@ -683,6 +683,26 @@ async fn an_owner_is_told_of_a_queue_that_was_to_be_deleted_and_is_small_again()
 }
 
 #[tokio::test]
+async fn an_owner_who_sets_its_contact_late_is_told_then() {
+    let world = fake_world().await;
+    world.claim("taskcluster-a").await.unwrap();
+    world.fill("queue/taskcluster-a/large", QueueKind::Classic, ALERT + 1).await;
+    world.fill("queue/taskcluster-a/huge", QueueKind::Classic, DELETE + 1).await;
+    world.fake().fault(Fault::new(Failure::Status(400)).on("DELETE", "huge"));
+    for _ in 0..2 {
+        assert_eq!(sweep(&world).await.failed, 1);
+        assert!(told(&world).await.is_empty());
+        world.clock.advance(HOUR);
+    }
+    world.claim_for("taskcluster-a", "a@a.com", 1000 * HOUR).await;
+    for expected in [2, 0] {
+        assert_eq!(sweep(&world).await.failed, 1);
+        assert_eq!(told(&world).await.len(), expected);
+        world.clock.advance(HOUR);
+    }
+}
+
+#[tokio::test]
 async fn a_deletion_that_another_process_took_over_is_counted_and_told_by_that_one() {
     let world = Arc::new(fake_world().await);
     world.claim_for("taskcluster-a", "a@a.com", 1000 * HOUR).await;

@@ -9,7 +9,7 @@ use crate::domain::namespace::Version;
 pub enum Level {
     /// It is worth remembering how fast it grows; nobody was told.
     Watched,
-    /// It is above the alert threshold, and its owner was told.
+    /// It is above the alert threshold, and its owner was told, if it has a contact.
     Warning,
     /// It is above the delete threshold and is being deleted.
     Deleting,

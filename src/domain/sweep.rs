@@ -134,7 +134,7 @@ impl Sweep<'_> {
                     let alert = Alert { told: Some(self.now), ..alert };
                     self.plan.push(Action::Tell(alert, event), above(alert_threshold));
                 }
-                None => self.plan.push(Action::Remember(alert), "its owner was told"),
+                None => self.plan.push(Action::Remember(alert), "its owner was told, or nobody is to be"),
             },
             Level::Watched => self.watch(alert, known),
         }
@@ -174,8 +174,10 @@ impl Sweep<'_> {
         }
     }
 
-    /// What the owner of a queue above the alert threshold is told now, if anything.
+    /// What the owner of a queue above the alert threshold is told now, if anything. One without a contact is told once there
+    /// is one.
     fn warning(&self, alert: &Alert, known: Option<&Alert>) -> Option<Event> {
+        self.namespaces.get(&alert.namespace).filter(|owner| !owner.contact.is_empty())?;
         let SweepPolicy { alert_threshold, delete_threshold, reminder, .. } = *self.policy;
         let Alert { queue, messages, growth, .. } = alert.clone();
         let deleted_at = growth.and_then(|growth| reached(delete_threshold, messages, growth, self.now));
