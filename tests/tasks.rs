@@ -746,6 +746,19 @@ async fn a_claim_waits_while_its_namespace_is_cleaned_up() {
 }
 
 #[tokio::test]
+async fn however_many_namespaces_are_unknown_they_are_reported_once() {
+    let world = fake_world().await;
+    world.claim("taskcluster-a").await.unwrap();
+    for number in 0..1000 {
+        world.fill(&format!("queue/taskcluster-unknown-{number:03}/x"), QueueKind::Classic, 1).await;
+    }
+    for outcome in [sweep(&world).await, expire(&world).await] {
+        let [report] = outcome.reports.as_slice() else { panic!("{} reports", outcome.reports.len()) };
+        assert!(report.contains("(1000): taskcluster-unknown-000, ") && report.len() < 500, "{report}");
+    }
+}
+
+#[tokio::test]
 async fn unknown_things_are_removed_only_on_request_and_after_a_grace_time() {
     let world = fake_world().await;
     world.claim_for("taskcluster-a", "", 1000 * HOUR).await;

@@ -10,7 +10,7 @@ use crate::domain::namespace::{Gone, Namespace, Version};
 use crate::domain::notice::Event;
 use crate::domain::plan::{Action, Brakes, Plan};
 use crate::domain::rotation::Rotation;
-use crate::domain::snapshot::{Remains, Snapshot, remains};
+use crate::domain::snapshot::{Remains, Snapshot, remains, report_unknown};
 
 /// How an expiry run decides.
 #[derive(Debug, Clone)]
@@ -141,7 +141,7 @@ fn plan_orphans(
     may_remove: bool,
 ) {
     let known: BTreeSet<_> = seen.namespaces.iter().map(|namespace| &namespace.name).collect();
-    let unknown: Vec<_> = remains.keys().filter(|name| !known.contains(name)).collect();
+    let unknown: Vec<_> = remains.iter().filter(|(name, _)| !known.contains(name)).collect();
     if unknown.is_empty() {
         return;
     }
@@ -153,26 +153,24 @@ fn plan_orphans(
         ));
         return;
     }
-    for name in unknown {
-        match policy.orphans_after.filter(|_| may_remove) {
-            Some(grace) => {
-                let since = now.plus(grace);
-                let tombstone = Namespace {
-                    name: name.clone(),
-                    contact: String::new(),
-                    created: now,
-                    expires: now,
-                    rotation: Rotation { active: None, previous: None, pending: None, due: now, grace: Duration::ZERO },
-                    gone: Some(Gone { since, cleaning_until: None }),
-                    warned: None,
-                    version: Version::new_at(now),
-                };
-                let reason =
-                    format!("the store does not know it; it is cleaned up from {since} on unless it is claimed");
-                plan.push(Action::BuryOrphan(tombstone), reason);
-            }
-            None => plan.reports.push(format!("the broker holds things of {name}, which is not in the store")),
-        }
+    let Some(grace) = policy.orphans_after.filter(|_| may_remove) else {
+        plan.reports.extend(report_unknown(unknown.into_iter()));
+        return;
+    };
+    for (name, _) in unknown {
+        let since = now.plus(grace);
+        let tombstone = Namespace {
+            name: name.clone(),
+            contact: String::new(),
+            created: now,
+            expires: now,
+            rotation: Rotation { active: None, previous: None, pending: None, due: now, grace: Duration::ZERO },
+            gone: Some(Gone { since, cleaning_until: None }),
+            warned: None,
+            version: Version::new_at(now),
+        };
+        let reason = format!("the store does not know it; it is cleaned up from {since} on unless it is claimed");
+        plan.push(Action::BuryOrphan(tombstone), reason);
     }
 }
 

@@ -55,6 +55,19 @@ impl Remains {
     }
 }
 
+/// One report of all the namespaces that are not in the store, and the names of the first of them: with the wrong database it
+/// may be any number.
+pub(super) fn report_unknown<'a>(unknown: impl Iterator<Item = (&'a Name, &'a Remains)>) -> Option<String> {
+    const NAMED: usize = 5;
+    let (names, counts): (Vec<_>, Vec<_>) = unknown.map(|(name, remains)| (name.as_str(), remains.count())).unzip();
+    let (first, things) = (names.get(..NAMED).unwrap_or(&names).join(", "), counts.iter().sum::<usize>());
+    let more = if names.len() > NAMED { ", ..." } else { "" };
+    let count = names.len();
+    (count > 0).then(|| {
+        format!("the broker holds {things} things of namespaces that are not in the store ({count}): {first}{more}")
+    })
+}
+
 /// What the broker holds of each namespace that is `wanted`, be it in the store or not.
 pub(crate) fn remains(inventory: &Inventory, names: &Names, wanted: impl Fn(&Name) -> bool) -> BTreeMap<Name, Remains> {
     let mut found: BTreeMap<Name, Remains> = BTreeMap::new();

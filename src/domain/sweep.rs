@@ -233,10 +233,8 @@ impl Sweep<'_> {
     /// Names what looks like ours and belongs to no namespace in the store.
     fn report_unknown(&mut self) {
         let unknown = |name: &Name| !self.namespaces.contains_key(name);
-        for (name, remains) in snapshot::remains(&self.seen.inventory, &self.policy.names, unknown) {
-            let count = remains.count();
-            self.plan.reports.push(format!("the broker holds {count} things of {name}, which is not in the store"));
-        }
+        let remains = snapshot::remains(&self.seen.inventory, &self.policy.names, unknown);
+        self.plan.reports.extend(snapshot::report_unknown(remains.iter()));
     }
 }
 
