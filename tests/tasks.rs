@@ -746,6 +746,50 @@ async fn a_claim_waits_while_its_namespace_is_cleaned_up() {
 }
 
 #[tokio::test]
+async fn what_can_not_be_removed_keeps_nothing_else_of_its_namespace_or_another_from_being_removed() {
+    let world = fake_world().await;
+    world.claim_for("taskcluster-a", "", Duration::ZERO).await;
+    world.claim_for("taskcluster-b", "", Duration::ZERO).await;
+    for queue in 0..6 {
+        world.fill(&format!("queue/taskcluster-a/bad-{queue}"), QueueKind::Classic, 1).await;
+    }
+    for queue in ["queue/taskcluster-a/good", "queue/taskcluster-b/good"] {
+        world.fill(queue, QueueKind::Classic, 1).await;
+    }
+    world.declare_exchange("exchange/taskcluster-a/good").await;
+    world.fake().fault(Fault::new(Failure::Status(400)).on("DELETE", "/bad"));
+    let careful = ExpiryPolicy { brakes: Brakes { most: 3, percent: 25 }, ..world.expiry_policy() };
+    world.clock.advance(2 * HOUR);
+    for _ in 0..50 {
+        world.service().expire(&careful, false).await.unwrap();
+        world.clock.advance(HOUR);
+    }
+    assert!(world.queues().await.iter().all(|queue| queue.contains("/bad")), "{:?}", world.queues().await);
+    assert!(!world.broker.exchanges().await.unwrap().contains(&"exchange/taskcluster-a/good".to_owned()));
+    assert!(world.users().await.is_empty());
+}
+
+/// A clean-up begins nothing after a while, so that what hangs must not be waited for.
+#[tokio::test]
+async fn an_exchange_is_deleted_while_queues_hang() {
+    let world = Arc::new(fake_world().await);
+    world.claim_for("taskcluster-a", "", Duration::ZERO).await;
+    world.fill("queue/taskcluster-a/x", QueueKind::Classic, 1).await;
+    world.declare_exchange("exchange/taskcluster-a/x").await;
+    world.clock.advance(2 * HOUR);
+    world.fake().fault(Fault::new(Failure::Hang).on("DELETE", "/queues/"));
+    let cleaning = tokio::spawn({
+        let world = world.clone();
+        async move { expire(&world).await }
+    });
+    world.fake().received("DELETE", "/api/exchanges/fake/vhost %1/exchange/taskcluster-a/x", 1).await;
+    world.fake().heal();
+    world.fake().release();
+    assert_eq!(cleaning.await.unwrap().failed, 0, "the queue's deletion was not over by then");
+    assert!(world.queues().await.is_empty());
+}
+
+#[tokio::test]
 async fn however_many_namespaces_are_unknown_they_are_reported_once() {
     let world = fake_world().await;
     world.claim("taskcluster-a").await.unwrap();

@@ -10,7 +10,7 @@ use crate::domain::namespace::{Gone, Namespace, Version};
 use crate::domain::notice::Event;
 use crate::domain::plan::{Action, Brakes, Plan};
 use crate::domain::rotation::Rotation;
-use crate::domain::snapshot::{Remains, Snapshot, remains, report_unknown};
+use crate::domain::snapshot::{Remains, Snapshot, place, remains, report_unknown};
 
 /// How an expiry run decides.
 #[derive(Debug, Clone)]
@@ -95,7 +95,8 @@ fn bury(namespace: &Namespace, now: Timestamp) -> Namespace {
     Namespace { gone: Some(Gone { since: now, cleaning_until: None }), rotation, ..namespace.clone() }
 }
 
-/// Works off the tombstones, as far as one run may.
+/// Works off the tombstones, as far as one run may. It begins with another one each time, so that one of which nothing can be
+/// removed does not use up for ever what the others need.
 fn plan_gone(
     plan: &mut Plan,
     seen: &Snapshot,
@@ -105,14 +106,15 @@ fn plan_gone(
 ) {
     let mut allowed = policy.brakes.allowed(plan.seen).saturating_sub(plan.removals());
     let mut left = 0;
-    for tombstone in &seen.namespaces {
-        let Some(Gone { since, cleaning_until }) = tombstone.gone else { continue };
-        if since > now || cleaning_until.is_some_and(|until| until > now) {
-            continue;
-        }
+    let of_turn = |found: &Gone| found.since <= now && found.cleaning_until.is_none_or(|until| until <= now);
+    let tombstones = seen.namespaces.iter().filter_map(|found| Some((found, found.gone.filter(of_turn)?.since)));
+    let mut tombstones: Vec<_> = tombstones.collect();
+    let begin = place(now, "") % tombstones.len().max(1);
+    tombstones.rotate_left(begin);
+    for (tombstone, since) in tombstones {
         match remains.get(&tombstone.name) {
             Some(remains) => {
-                let part = remains.first(allowed);
+                let part = remains.part(allowed, place(now, tombstone.name.as_str()));
                 allowed -= part.count();
                 left += remains.count() - part.count();
                 if part.count() > 0 {

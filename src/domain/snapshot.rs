@@ -1,7 +1,9 @@
 //! What a run looks at before it plans: the broker and the store, and what the broker holds of each namespace.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
+use crate::clock::Timestamp;
 use crate::domain::alert::Alert;
 use crate::domain::inventory::Inventory;
 use crate::domain::name::{Name, Names};
@@ -38,21 +40,32 @@ impl Remains {
         self.users.len() + self.connections.len() + self.queues.len() + self.exchanges.len()
     }
 
-    /// The first `most` of them, in the order in which they are removed.
-    pub(super) fn first(&self, most: usize) -> Remains {
-        let mut left = most;
-        let mut first = |things: &[String]| {
-            let taken = &things[..left.min(things.len())];
-            left -= taken.len();
-            taken.to_vec()
+    /// At most `most` of them: the users, who would make the others anew, and then what comes round from `place` on (any
+    /// number). With another place in each run, what can't be removed keeps nothing else from it.
+    pub(super) fn part(&self, most: usize, place: usize) -> Remains {
+        let Remains { users, connections, queues, exchanges } = self;
+        let of_kind = |(kind, things): (usize, &'_ Vec<String>)| -> Vec<_> {
+            things.iter().map(|thing| (kind, thing.clone())).collect()
         };
-        Remains {
-            users: first(&self.users),
-            connections: first(&self.connections),
-            queues: first(&self.queues),
-            exchanges: first(&self.exchanges),
+        let mut others: Vec<_> = [connections, queues, exchanges].into_iter().enumerate().flat_map(of_kind).collect();
+        let begin = place % others.len().max(1);
+        others.rotate_left(begin);
+        let mut taken = [Vec::new(), Vec::new(), Vec::new()];
+        for (kind, thing) in others.into_iter().take(most.saturating_sub(users.len())) {
+            taken[kind].push(thing);
         }
+        let [connections, queues, exchanges] = taken;
+        Remains { users: users.iter().take(most).cloned().collect(), connections, queues, exchanges }
     }
+}
+
+/// Where a run that begins `now` begins with the things of `owner`: as good as random, so that it is each place's turn some
+/// day whatever the time between two runs.
+pub(super) fn place(now: Timestamp, owner: &str) -> usize {
+    let mut hasher = DefaultHasher::new();
+    (now, owner).hash(&mut hasher);
+    // What is cut off does not matter.
+    hasher.finish() as usize
 }
 
 /// One report of all the namespaces that are not in the store, and the names of the first of them: with the wrong database it
@@ -106,19 +119,33 @@ pub fn leave_out(inventory: &mut Inventory, names: &Names, unwanted: impl Fn(&Na
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
-    fn a_part_of_what_remains_is_taken_in_the_order_of_removal() {
+    fn users_are_the_first_of_a_part_and_each_other_thing_has_its_turn() {
         let all = Remains {
             users: vec!["1".into(), "2".into()],
-            queues: vec!["a".into(), "b".into()],
+            connections: vec!["c".into()],
+            queues: vec!["q".into(), "r".into()],
             exchanges: vec!["x".into()],
-            ..Remains::default()
         };
-        assert_eq!(all.first(9), all);
-        let part = all.first(3);
-        assert_eq!((part.users.len(), part.queues.len(), part.count()), (2, 1, 3));
-        assert_eq!(all.first(0), Remains::default());
+        assert_eq!(all.part(9, 4), all);
+        assert_eq!((all.part(0, 1), all.part(1, 1).users), (Remains::default(), vec!["1".to_owned()]));
+        let part = all.part(4, 3);
+        assert_eq!((part.users, part.connections), (all.users.clone(), all.connections.clone()));
+        assert_eq!((part.queues, part.exchanges), (vec![], all.exchanges.clone()));
+        assert_eq!(all.part(9, 2).queues, ["r", "q"]);
+    }
+
+    #[test]
+    fn runs_that_are_as_far_apart_as_can_be_thought_of_begin_everywhere() {
+        for apart in [1, 60, 3600, 3617].map(Duration::from_secs) {
+            let at = |run: u32| Timestamp::from_millis(1_700_000_000_000).plus(apart * run);
+            let places: BTreeSet<_> = (0..200).map(|run| place(at(run), "taskcluster-x") % 20).collect();
+            assert_eq!(places.len(), 20, "{apart:?}");
+        }
     }
 }

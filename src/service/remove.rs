@@ -180,17 +180,17 @@ impl Service {
             .boxed()
         });
         let mut failures = gone.await;
-        let gone = each(connections, deadline, &*self.clock, |connection| {
+        // The others at once, so that nothing waits for what hangs.
+        let closed = each(connections, deadline, &*self.clock, |connection| {
             async move { Ok(self.broker.close_connection(connection, reason).await?) }.boxed()
         });
-        failures.extend(gone.await);
-        let gone =
+        let removed =
             each(queues, deadline, &*self.clock, |queue| self.remove_queue(queue, reason, deadline, |_| false).boxed());
-        failures.extend(gone.await);
-        let gone = each(exchanges, deadline, &*self.clock, |exchange| {
+        let deleted = each(exchanges, deadline, &*self.clock, |exchange| {
             async move { Ok(self.broker.delete_exchange(exchange).await?) }.boxed()
         });
-        failures.extend(gone.await);
+        let (closed, removed, deleted) = futures::join!(closed, removed, deleted);
+        failures.extend(closed.into_iter().chain(removed).chain(deleted));
         let failed = failures.len();
         self.replace(reserve(&tombstone, None)).await?;
         match failures.into_iter().next() {
