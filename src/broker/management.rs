@@ -20,7 +20,7 @@ use crate::secret::{Password, PasswordHash};
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long a list may take, unless configured: one of 50,000 queues was seen to take 5 s.
-pub const DEFAULT_LISTING_TIMEOUT: Duration = Duration::from_secs(30);
+pub const DEFAULT_LISTING_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a queue's total is read by: fresh from the queue itself, where the statistics lag by up to 10 s.
 const TOTALS: &str = "disable_stats=true&enable_queue_totals=true&columns=name,messages,type,exclusive";
