@@ -55,13 +55,13 @@ impl Service {
     async fn sweep_now(&self, policy: &SweepPolicy, turn: &Turn, outcome: &mut Outcome) -> Result<(), ServiceError> {
         let mut left = 0;
         for _ in 0..SWEEP_ROUNDS {
-            let changed = outcome.changed;
             left = self.sweep_once(policy, turn.holder.is_none(), outcome).await?;
-            if left == 0 || outcome.changed == changed || !self.keep_turn(turn, outcome.task).await? {
+            if left == 0 || !self.keep_turn(turn, outcome.task).await? {
                 break;
             }
         }
         if left > 0 {
+            outcome.failed += left;
             outcome.report(&format!("there was no time for {left} repairs, which are left to the next run"));
         }
         Ok(())
