@@ -298,8 +298,14 @@ async fn a_rebuild_that_takes_longer_than_what_was_seen_may_be_trusted_goes_on_i
     // A look may be trusted for two seconds, in which no more than forty of the sixty users can be made.
     world.policy.settle_budget = Duration::from_secs(4);
     world.fake().fault(Fault::new(Failure::Slow(Duration::from_millis(400))).on("PUT", "users"));
-    let outcome = sweep(&world).await;
-    assert_eq!((outcome.failed, outcome.changed, outcome.reports.len()), (0, 60, 0), "{outcome:?}");
+    for name in ["old", "older"] {
+        let connection = Connection { user: "taskcluster-0-1".into(), connected_at: 0, listed: true };
+        world.fake().state().connections.insert(name.into(), connection);
+    }
+    let careful = SweepPolicy { brakes: Brakes { most: 1, percent: 0 }, ..world.sweep_policy() };
+    let outcome = world.service().sweep(&careful, false).await.unwrap();
+    assert_eq!((outcome.failed, outcome.changed, outcome.reports.len()), (0, 61, 1), "{outcome:?}");
+    assert_eq!(world.fake().state().closed.len(), 1, "however often it looks, one run removes no more than it may");
     for string in strings {
         assert!(world.logs_in(&string).await);
     }

@@ -54,8 +54,8 @@ impl Service {
 
     async fn sweep_now(&self, policy: &SweepPolicy, turn: &Turn, outcome: &mut Outcome) -> Result<(), ServiceError> {
         let mut left = 0;
-        for _ in 0..SWEEP_ROUNDS {
-            left = self.sweep_once(policy, turn.holder.is_none(), outcome).await?;
+        for round in 0..SWEEP_ROUNDS {
+            left = self.sweep_once(policy, turn.holder.is_none(), round > 0, outcome).await?;
             if left == 0 || !self.keep_turn(turn, outcome.task).await? {
                 break;
             }
@@ -67,11 +67,13 @@ impl Service {
         Ok(())
     }
 
-    /// One look at everything, and what follows from it. How many repairs are left because there was no time for them.
+    /// One look at everything, and what follows from it, or `only_repairs` of that: what a run may remove, its first look has
+    /// removed. How many repairs are left because there was no time for them.
     async fn sweep_once(
         &self,
         policy: &SweepPolicy,
         dry_run: bool,
+        only_repairs: bool,
         outcome: &mut Outcome,
     ) -> Result<usize, ServiceError> {
         let mut inventory = self.inventory().await?;
@@ -81,8 +83,12 @@ impl Service {
         let namespaces = self.namespaces(&mut inventory, outcome).await?;
         let alerts = self.store.alerts().await?;
         let seen = Snapshot { inventory, namespaces, alerts };
-        let plan = plan_sweep(&seen, now, policy);
-        outcome.note(&plan);
+        let mut plan = plan_sweep(&seen, now, policy);
+        if only_repairs {
+            plan.actions.retain(|step| matches!(step.action, Action::RepairUser(..) | Action::RepairPermissions(..)));
+        } else {
+            outcome.note(&plan);
+        }
         if dry_run {
             outcome.plan = Some(plan.actions.iter().chain(&plan.withheld).map(Step::from).collect());
             return Ok(0);
