@@ -6,7 +6,8 @@
 //!
 //! A program claims again just when that time is over, so a memory of answers alone would be outdated each time.
 //! [`Service::keep_memory`] therefore asks the store every so often what others have changed. No claim waits for that, and
-//! while the store fails, it alone finds out whether the store is back: a store that hangs does not hang every claim.
+//! while the store fails, it finds out whether the store is back, with no more than a few claims that nothing is remembered for:
+//! a store that hangs does not hang every claim.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

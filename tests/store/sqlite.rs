@@ -122,8 +122,8 @@ async fn a_file_that_is_no_database_is_refused() {
     assert!(error.contains("not a database"), "{error}");
 }
 
-#[tokio::test]
-async fn a_locked_file_is_unavailable_in_time_and_fine_afterwards() {
+/// A store that waits for 200 ms, and who has its file locked until it commits.
+async fn locked() -> (TempDir, Arc<dyn Store>, rusqlite::Connection) {
     let directory = tempfile::tempdir().unwrap();
     let (database, _) = paths(&directory);
     let url = format!("sqlite:{}", database.display()).parse().unwrap();
@@ -131,6 +131,12 @@ async fn a_locked_file_is_unavailable_in_time_and_fine_afterwards() {
     let store = store::open(&url, None, limits).await.unwrap();
     let other = rusqlite::Connection::open(&database).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    (directory, store, other)
+}
+
+#[tokio::test]
+async fn a_locked_file_is_unavailable_in_time_and_fine_afterwards() {
+    let (_directory, store, other) = locked().await;
     let namespace = settled("taskcluster-x", 1);
     let refused = store.write(&[super::put(&namespace)]).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
@@ -142,13 +148,7 @@ async fn a_locked_file_is_unavailable_in_time_and_fine_afterwards() {
 
 #[tokio::test]
 async fn what_waited_too_long_behind_another_call_is_not_done_later() {
-    let directory = tempfile::tempdir().unwrap();
-    let (database, _) = paths(&directory);
-    let url = format!("sqlite:{}", database.display()).parse().unwrap();
-    let limits = Limits { timeout: std::time::Duration::from_millis(200), ..Limits::default() };
-    let store = store::open(&url, None, limits).await.unwrap();
-    let other = rusqlite::Connection::open(&database).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (_directory, store, other) = locked().await;
     let [first, behind] = ["taskcluster-first", "taskcluster-behind"].map(|name| [super::put(&settled(name, 1))]);
     let refused = tokio::join!(store.write(&first), store.write(&behind));
     assert!(matches!(refused, (Err(StoreError::Unavailable(_)), Err(StoreError::Unavailable(_)))), "{refused:?}");
