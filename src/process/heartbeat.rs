@@ -49,7 +49,9 @@ impl Heartbeat {
             match &served {
                 // The store's failures are told of by whoever keeps the memory.
                 Ok(()) => drop(service.beat().await.inspect_err(|error| tracing::debug!("no heartbeat: {error}"))),
-                Err(error) if serves => tracing::error!("no heartbeat, so that rotation and expiry wait: {error:#}"),
+                Err(error) if serves => {
+                    tracing::error!("this process has no heartbeat, and rotation waits if no other has: {error:#}")
+                }
                 Err(_) => {}
             }
             serves = served.is_ok();
