@@ -54,13 +54,19 @@ enum Command {
         /// How many messages.
         messages: u32,
     },
+    /// Take messages and acknowledge none, as a program that hangs does, until it is interrupted.
+    Hold {
+        /// The queue's name: queue/<namespace>/...
+        queue: String,
+    },
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let command = Command::parse();
-    let ran = tokio::time::timeout(PATIENCE, run(command)).await;
-    let Err(error) = ran.unwrap_or_else(|_| Err(anyhow::anyhow!("not done after {PATIENCE:?}"))) else {
+    let patience = if matches!(command, Command::Hold { .. }) { Duration::MAX } else { PATIENCE };
+    let ran = tokio::time::timeout(patience, run(command)).await;
+    let Err(error) = ran.unwrap_or_else(|_| Err(anyhow::anyhow!("not done after {patience:?}"))) else {
         return ExitCode::SUCCESS;
     };
     match error.downcast_ref().map(lapin::Error::kind) {
@@ -85,6 +91,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Declare { queue } => declare(&channel, &queue).await?,
         Command::Publish { exchange, queue, messages } => publish(&channel, &exchange, &queue, messages).await?,
         Command::Consume { queue, messages } => consume(&channel, &queue, messages).await?,
+        Command::Hold { queue } => hold(&channel, &queue).await?,
     }
     Ok(connection.close(200, "goodbye".into()).await?)
 }
@@ -136,4 +143,15 @@ async fn consume(channel: &Channel, queue: &str, messages: u32) -> Result<()> {
         delivery.ack(BasicAckOptions::default()).await?;
     }
     Ok(())
+}
+
+async fn hold(channel: &Channel, queue: &str) -> Result<()> {
+    let (tag, options) = ("", BasicConsumeOptions::default());
+    let mut consumer = channel.basic_consume(queue.into(), tag.into(), options, FieldTable::default()).await?;
+    let mut held = Vec::new();
+    while let Some(delivery) = consumer.next().await {
+        held.push(delivery?);
+        println!("holding {} messages", held.len());
+    }
+    anyhow::bail!("the broker ended the consumer")
 }

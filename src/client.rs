@@ -30,62 +30,61 @@ use crate::clock::{Clock, Timestamp};
 use crate::secret::Secret;
 use crate::taskcluster::{Taskcluster, TaskclusterError, segment};
 
-/// The name under which the service stands in URLs.
+/// The name of the service in URLs.
 const SERVICE: &str = "pulse";
-/// Which part of the time that a connection string is good for passes, at least, before the next claim.
+/// The next claim comes after at least this part of the time for which a connection string works.
 ///
-/// The service switches passwords once in each interval, and a string is good until half an interval after the switch. So
-/// it is good for between a half and one and a half intervals, and two thirds of that always end after the switch: the
-/// next claim returns a new string, and there is one claim in each interval.
+/// The service switches passwords once in each interval, and a string works until half an interval after the switch. So
+/// a string works for between a half and one and a half intervals, and two thirds of that always end after the switch.
+/// The next claim then returns a new string, and there is one claim in each interval.
 const EARLIEST: f64 = 0.7;
-/// By how much more, at most, so that programs that have claimed together don't do so again. What is left after it, at
-/// least a fifth, is for outages.
+/// A random part of up to this much is added, so that programs that claimed together don't claim together again. The
+/// rest, at least a fifth, is left for outages.
 const SPREAD: f64 = 0.1;
 /// The longest time between two claims, whatever the service says.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
-/// What is good for less than this is of no use, and taken for a failure. The service rotates every 2 s at most, so
-/// what it returns is good for 1 s at least.
+/// A string that works for less than this is of no use, and counts as a failure. The service rotates at most every 2 s,
+/// so its strings work for at least 1 s.
 const LEAST: Duration = Duration::from_secs(1);
-/// The pause after a first failure; each one after is twice as long.
+/// The pause after a first failure. Each later pause is twice as long.
 const BASE_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How often the clock is read while there is nothing to do. Timers stand still while a computer sleeps, and don't follow
-/// when its clock is set.
+/// How often we read the clock while there is nothing to do. Timers stop while a computer sleeps, and don't notice when
+/// its clock is set.
 const RECHECK: Duration = Duration::from_secs(10);
 
-/// When a namespace shall expire.
+/// When a namespace should expire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expires {
-    /// Then.
+    /// At this time.
     At(Timestamp),
-    /// So long after each claim.
+    /// This long after each claim.
     In(Duration),
 }
 
-/// What a claim asks for, beside the namespace.
+/// What a claim asks for, besides the namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClaimOptions {
-    /// When the namespace shall expire. Where left out, the service decides: 4 hours after each claim, or later.
+    /// When the namespace should expire. If left out, the service decides: 4 hours after each claim, or later.
     pub expires: Option<Expires>,
-    /// The e-mail address that is told of the namespace's troubles, empty for nobody. Where left out, whoever is told
-    /// already.
+    /// The e-mail address that gets warnings, empty for nobody. If left out, the contact stays.
     pub contact: Option<String>,
 }
 
-/// What a consumer connects with. `Debug` does not show the connection string.
+/// The credentials that a consumer connects with. `Debug` does not show the connection string.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// The AMQP URL, with user and password. It is wiped from memory when it is dropped.
     pub connection_string: Secret,
-    /// Until when it logs in for certain.
+    /// Until when it is certain to log in.
     pub reclaim_at: Timestamp,
     /// When the namespace expires, unless it is claimed again.
     pub expires: Timestamp,
 }
 
 impl Credentials {
-    /// Until when they are good: the password may change afterwards, or the namespace be removed.
+    /// Until when they are certain to work. Afterwards the password may change, or the namespace may be removed.
     pub fn good_until(&self) -> Timestamp {
         self.reclaim_at.min(self.expires)
     }
@@ -104,22 +103,22 @@ fn lacking(key: &str) -> TaskclusterError {
     TaskclusterError::Garbled { service: SERVICE.to_owned(), why: format!("it holds no usable {key}") }
 }
 
-/// Why there is nothing new. Whichever it is, claiming goes on.
+/// Why there are no new credentials. In each case, claiming continues.
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
-    /// The service can't be reached, or is not able to serve. What was yielded before is good until its time is over.
+    /// The service can't be reached, or can't serve. The last credentials work until their time is over.
     #[error("the namespace can't be claimed for now, which is tried again: {0}")]
     Unavailable(TaskclusterError),
-    /// The service does not want to, and will hardly change its mind by itself: wrong credentials or scopes, or a name
-    /// that can't be.
+    /// The service refuses, and waiting will hardly help: the credentials or scopes are wrong, or the name is not
+    /// allowed.
     #[error("the claim is refused: {0}")]
     Refused(TaskclusterError),
-    /// What was yielded last was good until this moment, which has passed. It may still log in, or not any more.
+    /// The last credentials were certain to work until this moment, which has passed. They may or may not still log in.
     #[error("the connection string was certain to log in until {0}, and could not be renewed since")]
     Uncertain(Timestamp),
 }
 
-/// Whether a claim that failed so should be given up, because a person has to change something first.
+/// Whether to give up a claim that failed with this error, because a person has to change something first.
 pub fn is_refusal(error: &TaskclusterError) -> bool {
     match error {
         TaskclusterError::Unusable(_) => true,
@@ -129,7 +128,7 @@ pub fn is_refusal(error: &TaskclusterError) -> bool {
     }
 }
 
-/// Claims `namespace` once, and gives the service's answer, which holds the connection string in clear.
+/// Claims `namespace` once, and returns the service's answer, which contains the connection string in clear.
 ///
 /// # Errors
 /// Those of the call; see [`is_refusal`].
@@ -154,21 +153,22 @@ pub async fn claim(
     Ok(taskcluster.call(Method::POST, SERVICE, &path, Some(&Value::Object(body))).await?.body)
 }
 
-/// What [`claims`] gives.
+/// The stream that [`claims`] returns.
 pub type Claims = BoxStream<'static, Result<Credentials, Trouble>>;
 
-/// The current credentials of `namespace`: claimed at once, and again well before they cease to be good.
+/// The current credentials of `namespace`: claimed at once, and again well before they stop working.
 ///
-/// The stream never ends, and claims only while it is polled. Dropping it ends the claiming.
+/// The stream never ends. It claims only while it is polled, so drop it to stop claiming.
 ///
-/// * Credentials are yielded when the connection string differs from the one before: each such item is a reason to
-///   connect anew. The same string is yielded again only after [`Trouble::Uncertain`], when it is certain again.
-/// * A claim that fails is tried again after a growing, random pause of at most a minute, without end, also after a
-///   refusal. One item tells of it when that begins or when an outage becomes a refusal or the reverse, not one for
-///   each attempt. What was yielded before stays good until [`Credentials::good_until`].
-/// * When that has passed without a renewal, [`Trouble::Uncertain`] says so, once.
+/// * It yields credentials when the connection string has changed, so connect anew for each such item. It yields the
+///   same string again only after [`Trouble::Uncertain`], when the string is certain to work again.
+/// * If a claim fails, it retries without end, after a growing, random pause of at most a minute; also after a refusal.
+///   It yields one item when that begins, and one when an outage becomes a refusal or the reverse, but not one for each
+///   attempt. The last credentials work until [`Credentials::good_until`].
+/// * When that time has passed without a renewal, it yields [`Trouble::Uncertain`] once.
 ///
-/// Times are compared with `clock`, so a clock that differs from the service's moves the next claim by as much.
+/// It compares times with `clock`. If that clock differs from the service's, the next claim comes earlier or later by
+/// as much.
 pub fn claims(taskcluster: Arc<Taskcluster>, namespace: &str, options: ClaimOptions, clock: Arc<dyn Clock>) -> Claims {
     let source = Arc::new(Source { taskcluster, namespace: namespace.to_owned(), options });
     let due = Due { at: clock.now(), by: Instant::now() };
@@ -177,8 +177,8 @@ pub fn claims(taskcluster: Arc<Taskcluster>, namespace: &str, options: ClaimOpti
     stream::unfold(claimant, async |mut claimant| Some((claimant.next().await, claimant))).boxed()
 }
 
-/// How long after a claim the next one comes. `left` is for how long its credentials are good, or would still be good
-/// where it failed; `failures` is how many have failed in a row; `random` is between 0 and 1.
+/// How long to wait after a claim before the next one. `left` is how long its credentials work, or how long the former
+/// ones still work if it failed. `failures` is how many claims failed in a row. `random` is between 0 and 1.
 pub fn next_claim(left: Duration, failures: u32, random: f64) -> Duration {
     match failures.checked_sub(1) {
         None => left.clamp(LEAST, LONGEST).mul_f64(EARLIEST + SPREAD * random),
@@ -189,15 +189,15 @@ pub fn next_claim(left: Duration, failures: u32, random: f64) -> Duration {
     }
 }
 
-/// What is claimed, and where.
+/// The namespace to claim, and where to claim it.
 struct Source {
     taskcluster: Arc<Taskcluster>,
     namespace: String,
     options: ClaimOptions,
 }
 
-/// When the next claim comes: at a time of the clock or of the timers, whichever is first. The clock goes on while a
-/// computer sleeps, and the timers don't wait for years where the clock was wrong by years.
+/// When the next claim comes: at a time of the clock or of the timers, whichever is first. The clock continues while a
+/// computer sleeps. The timers don't wait for years if the clock was wrong by years.
 struct Due {
     at: Timestamp,
     by: Instant,
@@ -214,14 +214,14 @@ struct Claimant {
     source: Arc<Source>,
     clock: Arc<dyn Clock>,
     current: Option<Credentials>,
-    /// The claim that is under way. It goes on while an item is yielded.
+    /// The claim in progress. It continues while an item is yielded.
     claiming: Option<BoxFuture<'static, Result<Credentials, TaskclusterError>>>,
     due: Due,
-    /// How many claims were of no use since the last one that was.
+    /// How many claims have failed since the last success.
     failures: u32,
-    /// Whether the last claim was refused; `None` where it succeeded.
+    /// Whether the last failed claim was a refusal; `None` if the last claim succeeded.
     refused: Option<bool>,
-    /// Whether it was said that the current credentials are no longer certain.
+    /// Whether we have said that the current credentials are no longer certain.
     doubted: bool,
 }
 
@@ -230,7 +230,7 @@ impl Claimant {
         loop {
             let now = self.clock.now();
             if self.claiming.is_none() && self.due.left(now).is_zero() {
-                // After a sleep the answer comes sooner than a doubt would help.
+                // After a sleep, the answer comes before a doubt would help.
                 self.claiming = Some(self.claim(now));
             } else if let Some(trouble) = self.doubt(now) {
                 return Err(trouble);

@@ -2,11 +2,17 @@
 //!
 //! This is the only file that asks what time it is. Everything else is handed a `Timestamp`, read once per request or
 //! tick, so that tests set the time by hand and every decision within one request sees the same moment.
+//!
+//! The calendar can be set, by hand or by a time server that is wrong. [`Clock::uptime`] can't, so that the two together
+//! show it; see [`calendar`](crate::domain::calendar).
 
 use std::fmt;
+use std::fs;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
+use rustix::time::{ClockId, clock_gettime};
 
 /// A moment in UTC, in whole milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,8 +119,19 @@ impl fmt::Display for Timestamp {
 
 /// Where the time comes from.
 pub trait Clock: Send + Sync {
-    /// The current time.
+    /// The current time, by the calendar.
     fn now(&self) -> Timestamp;
+
+    /// For how long the host has run, the time included in which it was suspended. Nobody sets it. A clock that has nothing
+    /// but its calendar gives the time by that.
+    fn uptime(&self) -> Duration {
+        self.now().since(Timestamp::from_millis(0))
+    }
+
+    /// A name for what [`Clock::uptime`] counts from, the same in all processes that count from it; `None` where there is none.
+    fn boot(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// The host's clock.
@@ -125,6 +142,27 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(Utc::now().timestamp_millis())
     }
+
+    fn uptime(&self) -> Duration {
+        #[cfg(target_os = "linux")]
+        const UPTIME: ClockId = ClockId::Boottime;
+        #[cfg(not(target_os = "linux"))]
+        const UPTIME: ClockId = ClockId::Monotonic;
+        Duration::try_from(clock_gettime(UPTIME)).unwrap_or_default()
+    }
+
+    fn boot(&self) -> Option<&str> {
+        static BOOT: OnceLock<Option<String>> = OnceLock::new();
+        BOOT.get_or_init(boot).as_deref()
+    }
+}
+
+/// Linux's id of this start of the host, and the time namespace, in which a container may have an uptime of its own.
+fn boot() -> Option<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let space = fs::read_link("/proc/self/ns/time").ok();
+    let space = space.as_ref().and_then(|space| space.to_str()).unwrap_or_default();
+    Some(format!("{} {space}", boot.trim()).trim().to_owned())
 }
 
 #[cfg(test)]
@@ -223,6 +261,13 @@ mod tests {
         ] {
             assert_eq!(Timestamp::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn the_uptime_goes_on_and_the_boot_stays_the_same() {
+        let before = SystemClock.uptime();
+        assert!(before > Duration::ZERO && SystemClock.uptime() >= before);
+        assert_eq!(SystemClock.boot(), SystemClock.boot());
     }
 
     #[test]

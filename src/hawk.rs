@@ -1,7 +1,7 @@
-//! Hawk, what both ends share: the MAC over a request, the hash of a payload, and signing a request.
+//! Hawk, as both ends need it: the MAC over a request, the hash of a payload, and signing a request.
 //!
-//! The scheme is described in the README of the npm package `hawk`; where that and its code differ, the code counts,
-//! because it is what Taskcluster's auth service runs. Verification is in `auth::hawk`.
+//! The README of the npm package `hawk` describes the scheme. Where it and the code of that package differ, the code
+//! counts, because Taskcluster's auth service runs it. Verification is in `access::hawk`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::clock::Timestamp;
 
-/// Which of the two kinds of Hawk authentication a MAC belongs to; each has its own first line.
+/// The kind of Hawk authentication that a MAC belongs to. Each kind has its own first line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// An `Authorization` header.
@@ -20,7 +20,7 @@ pub enum Kind {
     Bewit,
 }
 
-/// What a MAC covers.
+/// The parts of a request that a MAC covers.
 #[derive(Debug, Clone, Copy)]
 pub struct Artifacts<'a> {
     /// Seconds since the Unix epoch, as sent; for a bewit, when it expires.
@@ -35,15 +35,15 @@ pub struct Artifacts<'a> {
     pub host: &'a str,
     /// The port.
     pub port: u16,
-    /// The payload's hash as sent; empty where none was sent.
+    /// The payload's hash as sent; empty if none was sent.
     pub hash: &'a str,
-    /// The sender's `ext` as sent; empty where none was sent.
+    /// The sender's `ext` as sent; empty if none was sent.
     pub ext: &'a str,
-    /// The `app` as sent, and the `dlg` with it.
+    /// The `app` as sent, with its `dlg`.
     pub app: Option<(&'a str, &'a str)>,
 }
 
-/// The text that is signed: one line for each artifact, `app` and `dlg` only where an `app` was sent.
+/// The text that is signed: one line for each part, `app` and `dlg` only if an `app` was sent.
 pub fn normalized(kind: Kind, of: &Artifacts<'_>) -> String {
     let kind = match kind {
         Kind::Header => "hawk.1.header",
@@ -72,7 +72,7 @@ pub fn hmac_sha256(key: &str, text: &str) -> [u8; 32] {
     hmac.finalize().into_bytes().into()
 }
 
-/// The hash of a payload, in base64. Of the content type only the part before a `;` counts, in lower case.
+/// The hash of a payload, in base64. Of the content type, only the part before a `;` counts, in lower case.
 pub fn payload_hash(content_type: &str, body: &[u8]) -> String {
     let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let hash = Sha256::new()
@@ -91,13 +91,13 @@ pub struct Signer<'a> {
     pub id: &'a str,
     /// Its key.
     pub key: &'a str,
-    /// Its `ext`, in base64, where it needs one.
+    /// Its `ext`, in base64, if it needs one.
     pub ext: Option<&'a str>,
 }
 
 impl Signer<'_> {
-    /// The `Authorization` header for a request to `url` at `now` with the payload (content type and body), if any,
-    /// covered by its hash. Each call draws a new nonce, so sign again for each attempt.
+    /// The `Authorization` header for a request to `url` at `now`. If there is a payload (content type and body), the
+    /// header covers its hash. Each call makes a new nonce, so sign again for each attempt.
     pub fn header(&self, method: &str, url: &Url, payload: Option<(&str, &[u8])>, now: Timestamp) -> String {
         let resource = match url.query() {
             Some(query) => format!("{}?{query}", url.path()),

@@ -34,8 +34,8 @@ impl Password {
     /// Stands for a password that is lost, by the hash that RabbitMQ has of it. Nobody can be given it, but RabbitMQ can be
     /// told again that it is good. `None` where no password logs in with this hash, or it is of another form than ours.
     pub fn behind(hash: &PasswordHash) -> Option<Password> {
-        let bytes = STANDARD.decode(&hash.0).ok()?;
-        (bytes.len() == SALT_BYTES + DIGEST_BYTES).then(|| Password(Zeroizing::new(format!("{LOST}{}", hash.0))))
+        let bytes = STANDARD.decode(hash.as_str()).ok()?;
+        (bytes.len() == SALT_BYTES + DIGEST_BYTES).then(|| Password(Zeroizing::new(format!("{LOST}{}", hash.as_str()))))
     }
 
     /// The password itself, for the connection string and for sealing; for nothing that is shown or logged.
@@ -45,7 +45,7 @@ impl Password {
 
     /// What RabbitMQ is told in place of the password, under a fresh random salt.
     pub fn hash(&self) -> PasswordHash {
-        self.lost().map_or_else(|| self.hash_with(rand::random()), |hash| PasswordHash(hash.to_owned()))
+        self.lost().map_or_else(|| self.hash_with(rand::random()), PasswordHash::of)
     }
 
     /// The hash that stands for a password that is lost.
@@ -55,7 +55,7 @@ impl Password {
 
     fn hash_with(&self, salt: [u8; SALT_BYTES]) -> PasswordHash {
         let digest = Sha256::new().chain_update(salt).chain_update(self.0.as_bytes()).finalize();
-        PasswordHash(STANDARD.encode([&salt[..], &digest[..]].concat()))
+        PasswordHash::of(&STANDARD.encode([&salt[..], &digest[..]].concat()))
     }
 }
 
@@ -96,37 +96,60 @@ impl fmt::Debug for Secret {
 /// A password hash in RabbitMQ's `rabbit_password_hashing_sha256` form: base64 of a 4-byte salt and the SHA-256 of salt
 /// and password (RabbitMQ docs, "Credentials and Passwords"). An empty one belongs to a user who can't log in by password.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PasswordHash(String);
+pub struct PasswordHash(Kept);
+
+/// How many bytes a hash has as text.
+const HASH_BYTES: usize = 48;
+
+/// The text of a hash. Of a large deployment there are very many, so that those of the usual length, which are nearly all, have no
+/// room of their own on the heap.
+#[derive(Clone, PartialEq, Eq)]
+enum Kept {
+    Usual([u8; HASH_BYTES]),
+    /// Of any other length.
+    Odd(Box<str>),
+}
 
 impl PasswordHash {
     /// The hash under which no password logs in.
     pub fn blocked() -> PasswordHash {
-        PasswordHash(String::new())
+        PasswordHash::of("")
     }
 
     /// A hash as the broker reports it.
     pub fn from_broker(text: String) -> PasswordHash {
-        PasswordHash(text)
+        PasswordHash::of(&text)
+    }
+
+    fn of(text: &str) -> PasswordHash {
+        PasswordHash(match text.as_bytes().try_into() {
+            Ok(usual) => Kept::Usual(usual),
+            Err(_) => Kept::Odd(text.into()),
+        })
     }
 
     /// Whether no password logs in with this hash.
     pub fn is_blocked(&self) -> bool {
-        self.0.is_empty()
+        self.as_str().is_empty()
     }
 
     /// Whether `password` logs in with this hash. The comparison takes the same time wherever the two differ.
     pub fn verifies(&self, password: &Password) -> bool {
         if let Some(hash) = password.lost() {
-            return hash.as_bytes().ct_eq(self.0.as_bytes()).into();
+            return hash.as_bytes().ct_eq(self.as_str().as_bytes()).into();
         }
-        let Ok(bytes) = STANDARD.decode(&self.0) else { return false };
+        let Ok(bytes) = STANDARD.decode(self.as_str()) else { return false };
         let Some((salt, _)) = bytes.split_first_chunk::<SALT_BYTES>() else { return false };
-        password.hash_with(*salt).0.as_bytes().ct_eq(self.0.as_bytes()).into()
+        password.hash_with(*salt).as_str().as_bytes().ct_eq(self.as_str().as_bytes()).into()
     }
 
     /// The text that is sent to RabbitMQ as `password_hash`.
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            // It was made of a text.
+            Kept::Usual(usual) => std::str::from_utf8(usual).unwrap_or_default(),
+            Kept::Odd(odd) => odd,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use url::Url;
 
 use crate::clock::Clock;
 use crate::hawk::Signer;
-use crate::tls;
+use crate::tls::Trust;
 
 /// The longest pause between two attempts, whatever the back-off or the service's `Retry-After` says.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -35,7 +35,7 @@ const TRACE_ID: &str = "x-taskcluster-trace-id";
 
 /// Who calls. `Debug` shows nothing but the client's name.
 #[derive(Clone)]
-pub struct Credentials {
+pub struct ClientCredentials {
     /// The client's name.
     pub client_id: String,
     /// Its key.
@@ -44,16 +44,16 @@ pub struct Credentials {
     pub certificate: Option<String>,
 }
 
-impl fmt::Debug for Credentials {
+impl fmt::Debug for ClientCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("client_id", &self.client_id).finish_non_exhaustive()
+        f.debug_struct("ClientCredentials").field("client_id", &self.client_id).finish_non_exhaustive()
     }
 }
 
 /// How long and how often a call is tried. A call takes at most `timeout` for each attempt and 30 s for each pause, and no
 /// longer than `total`.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct RetryPolicy {
     /// How long one attempt may take, from connecting to the last byte of the answer.
     pub timeout: Duration,
     /// How many attempts may follow the first.
@@ -65,11 +65,11 @@ pub struct Limits {
     pub total: Duration,
 }
 
-impl Default for Limits {
+impl Default for RetryPolicy {
     /// What Taskcluster's own clients use.
-    fn default() -> Limits {
+    fn default() -> RetryPolicy {
         let (timeout, base_delay) = (Duration::from_secs(30), Duration::from_millis(100));
-        Limits { timeout, retries: 5, base_delay, total: Duration::MAX }
+        RetryPolicy { timeout, retries: 5, base_delay, total: Duration::MAX }
     }
 }
 
@@ -135,7 +135,7 @@ pub struct Taskcluster {
     root: String,
     identity: Option<Identity>,
     clock: Arc<dyn Clock>,
-    limits: Limits,
+    limits: RetryPolicy,
     http: reqwest::Client,
 }
 
@@ -152,6 +152,15 @@ impl fmt::Debug for Taskcluster {
     }
 }
 
+/// What sends the calls.
+fn http(trust: &Trust) -> Result<reqwest::Client, TaskclusterError> {
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none());
+    let builder = trust.http(builder).map_err(|e| TaskclusterError::Unusable(e.to_string()))?;
+    builder.build().map_err(|e| TaskclusterError::Unusable(format!("no HTTP client can be made: {}", chain(&e))))
+}
+
 impl Taskcluster {
     /// A client for the services under `root`, an `http` or `https` URL that may have a path. Without `credentials` the
     /// calls are not signed.
@@ -161,9 +170,9 @@ impl Taskcluster {
     /// system's certificates can't be read.
     pub fn new(
         root: Url,
-        credentials: Option<Credentials>,
+        credentials: Option<ClientCredentials>,
         clock: Arc<dyn Clock>,
-        limits: Limits,
+        limits: RetryPolicy,
     ) -> Result<Taskcluster, TaskclusterError> {
         let unusable = |why: &str| TaskclusterError::Unusable(why.to_owned());
         if !matches!(root.scheme(), "http" | "https") || !root.has_host() {
@@ -175,14 +184,17 @@ impl Taskcluster {
         if root.query().is_some() || root.fragment().is_some() {
             return Err(unusable("the root URL must end with its path, without a ? or #"));
         }
-        tls::install_crypto_provider();
-        let http = reqwest::Client::builder()
-            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .build()
-            .map_err(|e| TaskclusterError::Unusable(format!("no HTTP client can be made: {}", chain(&e))))?;
+        let http = http(&Trust::default())?;
         let identity = credentials.map(Identity::new).transpose()?;
         Ok(Taskcluster { root: root.as_str().trim_end_matches('/').to_owned(), identity, clock, limits, http })
+    }
+
+    /// The same, which trusts others than the system does.
+    ///
+    /// # Errors
+    /// [`TaskclusterError::Unusable`] where they can't be used.
+    pub fn trusting(self, trust: &Trust) -> Result<Taskcluster, TaskclusterError> {
+        Ok(Taskcluster { http: http(trust)?, ..self })
     }
 
     /// Calls `<root>/api/<service>/v1/<path>`. Text from outside that stands in `path` must have gone through
@@ -285,8 +297,8 @@ impl Taskcluster {
 }
 
 impl Identity {
-    fn new(credentials: Credentials) -> Result<Identity, TaskclusterError> {
-        let Credentials { client_id, access_token, certificate } = credentials;
+    fn new(credentials: ClientCredentials) -> Result<Identity, TaskclusterError> {
+        let ClientCredentials { client_id, access_token, certificate } = credentials;
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"!@/:.+|_-".contains(&b);
         if client_id.is_empty() || !client_id.bytes().all(allowed) {
             return Err(TaskclusterError::Unusable("the client id must be made of [A-Za-z0-9!@/:.+|_-]".to_owned()));
@@ -388,12 +400,12 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
 
-    fn client(root: &str, credentials: Option<Credentials>) -> Result<Taskcluster, TaskclusterError> {
-        Taskcluster::new(Url::parse(root).unwrap(), credentials, Arc::new(SystemClock), Limits::default())
+    fn client(root: &str, credentials: Option<ClientCredentials>) -> Result<Taskcluster, TaskclusterError> {
+        Taskcluster::new(Url::parse(root).unwrap(), credentials, Arc::new(SystemClock), RetryPolicy::default())
     }
 
-    fn credentials(client_id: &str, certificate: Option<&str>) -> Option<Credentials> {
-        Some(Credentials {
+    fn credentials(client_id: &str, certificate: Option<&str>) -> Option<ClientCredentials> {
+        Some(ClientCredentials {
             client_id: client_id.into(),
             access_token: "canary-token".into(),
             certificate: certificate.map(Into::into),

@@ -8,11 +8,11 @@ use proptest::prelude::*;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use taskcluster_pulse::auth::clients::{AccessToken, Client, Directory, LocalDirectory};
-use taskcluster_pulse::auth::origin::Origin;
-use taskcluster_pulse::auth::roles::{Role, Roles};
-use taskcluster_pulse::auth::scope::{self, Expression};
-use taskcluster_pulse::auth::{Authenticator, Caller, Failure, Refusal, SignedRequest, hawk};
+use taskcluster_pulse::access::clients::{AccessToken, Client, Directory, LocalDirectory};
+use taskcluster_pulse::access::origin::Origin;
+use taskcluster_pulse::access::roles::{Role, Roles};
+use taskcluster_pulse::access::scope::{self, Expression};
+use taskcluster_pulse::access::{Authenticator, Caller, Failure, Read, Refusal, SignedRequest, Who, hawk};
 use taskcluster_pulse::clock::Timestamp;
 use taskcluster_pulse::hawk::{Artifacts, Kind, Signer, mac, normalized, payload_hash};
 use url::Url;
@@ -168,10 +168,10 @@ impl ValidatorRequest {
 fn answer(result: Result<Caller, Refusal>) -> Value {
     match result {
         Err(refusal) => json!({"status": "auth-failed", "message": refusal.to_string()}),
-        Ok(Caller { client_id: None, scopes, expires, .. }) => json!({
+        Ok(Caller { who: Who::Anonymous, scopes, expires, .. }) => json!({
             "status": "no-auth", "scheme": "none", "scopes": scopes, "expires": expires.unwrap().to_string()
         }),
-        Ok(Caller { client_id: Some(id), scopes, expires, .. }) => json!({
+        Ok(Caller { who: Who::Machine { client_id: id }, scopes, expires, .. }) => json!({
             "status": "auth-success", "scheme": "hawk", "clientId": id, "scopes": scopes,
             "expires": expires.unwrap().to_string()
         }),
@@ -180,9 +180,11 @@ fn answer(result: Result<Caller, Refusal>) -> Value {
 
 /// Who made the request, as told without the auth service.
 fn authenticate(authenticator: &Authenticator, request: &SignedRequest<'_>, now: Timestamp) -> Result<Caller, Refusal> {
-    futures::executor::block_on(authenticator.authenticate(request, "trace", now)).map_err(|failure| match failure {
-        Failure::Refused(refusal) => refusal,
-        Failure::Unanswered(error) => panic!("there is no auth service to ask: {error}"),
+    futures::executor::block_on(authenticator.authenticate(&Read::of(request), "trace", now)).map_err(|failure| {
+        match failure {
+            Failure::Refused(refusal) => refusal,
+            Failure::Unanswered(error) => panic!("there is no auth service to ask: {error}"),
+        }
     })
 }
 
@@ -197,7 +199,7 @@ fn every_case_of_the_validator_ends_as_in_taskcluster() {
     let authenticator = Authenticator::new(FixtureDirectory::new(fixture));
     let mut table = Table::default();
     for case in cases {
-        let got = case.request.with(|request| authenticator.validate(request, now));
+        let got = case.request.with(|request| authenticator.validate(&Read::of(request), now));
         table.check(&case.id, answer(got), case.expect);
     }
     table.done(83);
@@ -502,12 +504,32 @@ fn get_x(authenticator: &Authenticator, header: &str) -> Result<Caller, Refusal>
     authenticate(authenticator, &request, NOW)
 }
 
+#[test]
+fn what_our_client_signs_for_an_address_of_ipv6_is_verified() {
+    for root in
+        ["http://[::1]:8080", "https://[2001:DB8::7]", "http://[0:0:0:0:0:0:0:1]/tc", "http://[::ffff:7f00:1]:80"]
+    {
+        let url = Url::parse(&format!("{root}/api/pulse/v1/namespaces")).unwrap();
+        let header = Signer { id: "me", key: "key", ext: None }.header("GET", &url, None, NOW);
+        // As an HTTP client writes it.
+        let host =
+            url.port().map_or(url.host_str().unwrap().to_owned(), |port| format!("{}:{port}", url.host_str().unwrap()));
+        let headers = [("host", host.as_str()), ("x-forwarded-proto", "https")];
+        let headers = &headers[..if url.scheme() == "https" { 2 } else { 1 }];
+        let find = |name: &str| headers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+        let origin = Origin::read(find, IpAddr::from([127, 0, 0, 1]), true).unwrap();
+        let authorization = Some(header.as_bytes());
+        let request = SignedRequest { method: "GET", resource: url.path(), origin: &origin, authorization };
+        assert!(gets_in(authenticate(&me(), &request, NOW)), "{root}");
+    }
+}
+
 fn refusal(result: Result<Caller, Refusal>) -> String {
     result.map_or_else(|refusal| refusal.to_string(), |caller| format!("{caller:?}"))
 }
 
 fn gets_in(result: Result<Caller, Refusal>) -> bool {
-    result.is_ok_and(|caller| caller.client_id.is_some())
+    result.is_ok_and(|caller| caller.is_known())
 }
 
 fn me() -> Authenticator {
@@ -579,7 +601,7 @@ fn headers_that_are_wrong_in_other_ways_are_refused_in_taskclusters_words() {
 
 #[test]
 fn an_empty_header_is_none() {
-    assert_eq!(get_x(&me(), "").unwrap().client_id, None);
+    assert_eq!(get_x(&me(), "").unwrap().who, Who::Anonymous);
 }
 
 /// A bewit for `/x` as `me`, with this expiry.
@@ -611,7 +633,7 @@ fn get(resource: &str) -> Result<Caller, Refusal> {
 #[test]
 fn bewits_that_are_wrong_in_other_ways_are_refused() {
     let good = bewit("1736942401", "");
-    assert_eq!(get(&format!("/x?bewit={good}")).unwrap().client_id.as_deref(), Some("me"));
+    assert_eq!(get(&format!("/x?bewit={good}")).unwrap().who.name(), Some("me"));
     for expiry in [" 1736942401", "+1736942401", "1736942401e0", "1e99", "1e308"] {
         assert!(gets_in(get(&format!("/x?bewit={}", bewit(expiry, "")))), "{expiry}");
     }
@@ -636,12 +658,12 @@ fn bewits_that_are_wrong_in_other_ways_are_refused() {
     ] {
         assert_eq!(refusal(get(&resource)), text, "{resource}");
     }
-    assert_eq!(get(&format!("/xbewit={good}")).unwrap().client_id, None);
+    assert_eq!(get(&format!("/xbewit={good}")).unwrap().who, Who::Anonymous);
 }
 
 #[test]
 fn a_body_other_than_the_signed_one_is_refused_with_both_hashes() {
-    let caller = Caller { client_id: None, scopes: vec![], expires: None, hash: Some("somethingelse".into()) };
+    let caller = Caller { who: Who::Anonymous, scopes: vec![], expires: None, hash: Some("somethingelse".into()) };
     assert_eq!(
         caller.verify_payload("application/json", b"{}").unwrap_err().to_string(),
         "Invalid payload hash: somethingelse\n\
@@ -655,7 +677,8 @@ fn a_body_other_than_the_signed_one_is_refused_with_both_hashes() {
 fn what_a_caller_lacks_is_told_in_taskclusters_words() {
     let template = Expression::AllOf(vec![Expression::Scope("pulse:namespace:<namespace>".into())]);
     let needed = template.with(&[("namespace", "bad%")]).unwrap();
-    let mut caller = Caller { client_id: Some("weak".into()), scopes: vec!["x".into()], expires: None, hash: None };
+    let mut caller =
+        Caller { who: Who::Machine { client_id: "weak".into() }, scopes: vec!["x".into()], expires: None, hash: None };
     assert_eq!(
         caller.require(&needed).unwrap_err().to_string(),
         "Client ID weak does not have sufficient scopes and is missing the following scopes:\n\n\
@@ -663,7 +686,7 @@ fn what_a_caller_lacks_is_told_in_taskclusters_words() {
          This request requires the client to satisfy the following scope expression:\n\n\
          ```\n{\n  \"AllOf\": [\n    \"pulse:namespace:bad%\"\n  ]\n}\n```"
     );
-    caller.client_id = None;
+    caller.who = Who::Anonymous;
     assert_eq!(
         caller.require(&Expression::Scope("a".into())).unwrap_err().to_string(),
         "This request requires Taskcluster credentials that satisfy the following scope expression:\n\n```\na\n```"
@@ -789,7 +812,7 @@ proptest! {
         let request = SignedRequest { method: &method, resource: &resource, origin: &origin, authorization };
         let at = Timestamp::from_millis(NOW.millis() + skew);
         let caller = authenticate(&authenticator, &request, at).unwrap();
-        prop_assert_eq!(caller.client_id.as_deref(), Some(id.as_str()));
+        prop_assert_eq!(caller.who.name(), Some(id.as_str()));
         prop_assert_eq!(caller.hash.is_some(), body.is_some());
         let elsewhere = Origin { host: "b.example".into(), ..origin.clone() };
         let beside = Origin { port: port ^ 1, ..origin.clone() };

@@ -1,27 +1,35 @@
 //! Claiming and rotating, as stories on every store and broker.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use crate::support::fake_broker::{Failure, Fault};
+use crate::support::pulse::{ACCESS_TOKEN, Api, CLIENT_ID};
+use crate::support::world::{BrokerKind, HOUR, StoreKind, World};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use futures::future::join_all;
-use support::fake_broker::{Failure, Fault};
-use support::world::{BrokerKind, HOUR, StoreKind, World};
+use serde_json::json;
 use taskcluster_pulse::broker::BrokerError;
 use taskcluster_pulse::broker::management::{DEFAULT_TIMEOUT, ManagementConfig};
+use taskcluster_pulse::client::{self, ClaimOptions};
 use taskcluster_pulse::clock::Clock;
+use taskcluster_pulse::domain::audit::By;
 use taskcluster_pulse::domain::claim::ClaimRequest;
 use taskcluster_pulse::domain::name::Slot;
-use taskcluster_pulse::service::ServiceError;
+use taskcluster_pulse::hawk::hmac_sha256;
+use taskcluster_pulse::service::{ServiceError, SuffixRule};
+use taskcluster_pulse::taskcluster::{ClientCredentials, RetryPolicy, Taskcluster};
 
-on_every_world! {
+crate::on_every_world! {
     a_claim_logs_in_and_the_same_claim_again_gives_the_same_string,
     first_claims_at_once_all_log_in,
     after_a_rotation_the_old_and_the_new_string_log_in_and_the_one_before_does_not,
     only_what_is_due_is_rotated,
     rotators_at_once_rotate_each_namespace_once,
     a_password_that_a_dead_process_left_pending_is_put_in_force,
+    a_claim_with_a_past_end_returns_what_logs_in_until_it_says_and_ends_then,
+    a_client_has_no_more_live_namespaces_than_it_may_however_many_it_claims_at_once,
 }
 
 async fn a_claim_logs_in_and_the_same_claim_again_gives_the_same_string(world: World) {
@@ -41,7 +49,7 @@ async fn a_claim_logs_in_and_the_same_claim_again_gives_the_same_string(world: W
     let users = world.broker.users().await.unwrap();
     let standby = users.iter().find(|user| user.name == standby).unwrap();
     assert!(standby.hash.is_blocked());
-    assert_eq!(standby.tags, ["taskcluster-pulse"]);
+    assert_eq!(*standby.tags, [world.store.tag().await.unwrap().as_str()]);
 }
 
 async fn first_claims_at_once_all_log_in(world: World) {
@@ -106,7 +114,11 @@ async fn a_password_that_a_dead_process_left_pending_is_put_in_force(world: Worl
         rotation: begun.clone(),
         ..found
     });
-    world.store.write(&[taskcluster_pulse::store::Change { record, notices: vec![] }]).await.unwrap();
+    world
+        .store
+        .write(&[taskcluster_pulse::store::Change { record, notices: vec![], audits: Vec::new() }])
+        .await
+        .unwrap();
 
     // It is left to its owner for a while, and claims return what is in force.
     assert_eq!(world.service().rotate(false).await.unwrap().seen, 0);
@@ -114,15 +126,74 @@ async fn a_password_that_a_dead_process_left_pending_is_put_in_force(world: Worl
     world.clock.advance(world.policy.settle_budget);
     assert_eq!(world.service().rotate(false).await.unwrap().changed, 1);
     let after = world.claim("taskcluster-a").await.unwrap();
-    let password = begun.pending.unwrap().credentials.password;
+    let password = begun.pending.unwrap().login.password;
     assert!(after.connection_string.contains(password.expose()));
     assert!(world.logs_in(&after.connection_string).await);
+}
+
+async fn a_claim_with_a_past_end_returns_what_logs_in_until_it_says_and_ends_then(world: World) {
+    let delay = world.policy.expiration_delay;
+    let expire = async || world.service().expire(&world.expiry_policy(), false).await.unwrap();
+    for ago in [Duration::ZERO, delay / 4, delay - delay / 100, delay, 100 * delay, 100_000 * delay] {
+        let (now, name) = (world.clock.now(), format!("taskcluster-{}", ago.as_secs()));
+        for again in [false, true] {
+            if again {
+                world.claim_by(None, &name, Some(now.plus(1000 * HOUR))).await.unwrap();
+            }
+            let claimed = world.claim_by(None, &name, Some(now.minus(ago))).await.unwrap();
+            assert_eq!((claimed.expires, claimed.reclaim_at), (now, now.plus(delay / 2)), "{ago:?}, again: {again}");
+            expire().await;
+            assert!(world.logs_in(&claimed.connection_string).await, "{ago:?}, again: {again}");
+        }
+        world.clock.advance(delay / 2 - Duration::from_millis(1));
+        expire().await;
+        assert_eq!(world.users().await.len(), 2, "{ago:?}");
+        world.clock.advance(delay);
+        assert!(expire().await.changed > 0);
+        assert!(world.users().await.is_empty(), "{ago:?}");
+    }
+}
+
+async fn a_client_has_no_more_live_namespaces_than_it_may_however_many_it_claims_at_once(mut world: World) {
+    world.policy.namespaces_per_client = 5;
+    let services: Vec<_> = (0..3).map(|_| world.service()).collect();
+    let claim = |number: usize, client: Option<&str>| {
+        let (name, client) = (world.name(&format!("taskcluster-{number}")), client.map(str::to_owned));
+        let asked = ClaimRequest { by: By::client("somebody"), name, expires: None, contact: None, client };
+        let service = &services[number % services.len()];
+        async move { service.claim(&asked).await }
+    };
+    let claimed = join_all((0..12).map(|number| claim(number, Some("a")))).await;
+    let good: Vec<_> = (0..12).filter(|number| claimed[*number].is_ok()).collect();
+    assert_eq!(good.len(), 5);
+    for refused in claimed.into_iter().filter_map(Result::err) {
+        assert!(matches!(refused, ServiceError::TooManyNamespaces { most: 5, .. }), "{refused}");
+    }
+    let refused = (0..12).find(|number| !good.contains(number)).unwrap();
+    claim(refused, Some("b")).await.expect("others have their own limit");
+    claim(refused, Some("a")).await.expect("what lives may be claimed by whoever may");
+    claim(50, None).await.expect("who is not known is not counted");
+    for number in &good {
+        claim(*number, Some("a")).await.expect("what is its own, too");
+        claim(*number, Some("c")).await.expect("and is nobody else's by that");
+    }
+    assert!(claim(100, Some("a")).await.is_err());
+    assert!(world.store.namespace(&world.name("taskcluster-100")).await.unwrap().is_none(), "nothing is left of it");
+
+    // One that has ended counts no more, and counts again when it is claimed again.
+    let ended = world.name(&format!("taskcluster-{}", good[0]));
+    world.claim_by(Some("a"), ended.as_str(), Some(world.clock.now())).await.unwrap();
+    world.clock.advance(2 * HOUR);
+    world.service().expire(&world.expiry_policy(), false).await.unwrap();
+    claim(100, Some("a")).await.unwrap();
+    assert!(claim(good[0], Some("a")).await.is_err());
+    claim(good[0], Some("c")).await.unwrap();
 }
 
 /// A world whose broker is waited for no longer than needed.
 async fn impatient_world() -> World {
     let mut world = World::new(StoreKind::Sqlite, BrokerKind::Fake).await;
-    let config = ManagementConfig { timeout: Duration::from_millis(300), ..world.fake().config() };
+    let config = ManagementConfig { timeout: Duration::from_secs(1), ..world.fake().config() };
     world.broker = std::sync::Arc::new(taskcluster_pulse::broker::management::ManagementApi::new(config).unwrap());
     world
 }
@@ -170,7 +241,8 @@ async fn however_many_first_claims_come_at_once_the_broker_has_few_of_them_to_do
     world.fake().fault(Fault::new(Failure::Slow(Duration::from_millis(20))));
     let service = world.service();
     let claims = (0..100).map(|number| {
-        let asked = ClaimRequest { name: world.name(&format!("taskcluster-{number}")), expires: None, contact: None };
+        let name = world.name(&format!("taskcluster-{number}"));
+        let asked = ClaimRequest { by: By::client("somebody"), name, expires: None, contact: None, client: None };
         let service = &service;
         async move { service.claim(&asked).await.unwrap() }
     });
@@ -182,16 +254,65 @@ async fn however_many_first_claims_come_at_once_the_broker_has_few_of_them_to_do
     assert!((2..=16).contains(&busiest), "{busiest} requests at a time");
 }
 
+/// One that kills the client is of no use to it, whoever else needs it.
+#[tokio::test]
+async fn a_caller_gets_the_suffix_that_is_its_own() {
+    let mut world = World::new(StoreKind::Sqlite, BrokerKind::Fake).await;
+    let rule = |namespace: Option<&str>, client: Option<&str>, suffix: &str| SuffixRule {
+        namespace: namespace.map(Into::into),
+        client: client.map(Into::into),
+        suffix: suffix.into(),
+    };
+    world.policy.connection.suffix = "?frameMax=0".to_owned();
+    world.policy.connection.suffixes =
+        vec![rule(Some("taskcluster-celery-*"), None, ""), rule(None, Some(CLIENT_ID), "?heartbeat=30")];
+    let api = Api::of(&world);
+    let suffix = |string: &str| string.find('?').map_or(String::new(), |at| string[at..].to_owned());
+    for (namespace, expected) in [("taskcluster-celery-a", ""), ("taskcluster-a", "?heartbeat=30")] {
+        let client = api.client(world.clock.clone());
+        let claimed = client::claim(&client, namespace, &ClaimOptions::default(), world.clock.now()).await.unwrap();
+        assert_eq!(suffix(claimed["connectionString"].as_str().unwrap()), expected, "{namespace}");
+    }
+    // What temporary credentials claim, their issuer does; and nobody else.
+    let somebody = world.claim("taskcluster-a").await.unwrap();
+    assert_eq!(suffix(&somebody.connection_string), "?frameMax=0");
+    let temporary = temporary(&api, &world).await;
+    assert_eq!(suffix(&temporary), "?heartbeat=30");
+}
+
+/// A connection string that is claimed with named temporary credentials of the tester.
+async fn temporary(api: &Api, world: &World) -> String {
+    let now = world.clock.now().millis();
+    let (start, expiry, seed) = (now - 60_000, now + 3_600_000, "s".repeat(44));
+    let (name, scope) = (format!("{CLIENT_ID}/named"), "pulse:namespace:taskcluster-a");
+    let text = format!(
+        "version:1\nclientId:{name}\nissuer:{CLIENT_ID}\nseed:{seed}\nstart:{start}\nexpiry:{expiry}\nscopes:\n{scope}"
+    );
+    let sign = |text: &str| hmac_sha256(ACCESS_TOKEN, text);
+    let certificate = json!({"version": 1, "scopes": [scope], "start": start, "expiry": expiry, "seed": seed,
+        "signature": STANDARD.encode(sign(&text)), "issuer": CLIENT_ID});
+    let credentials = ClientCredentials {
+        client_id: name,
+        access_token: URL_SAFE_NO_PAD.encode(sign(&seed)),
+        certificate: Some(certificate.to_string()),
+    };
+    let client = Taskcluster::new(api.root(), Some(credentials), world.clock.clone(), RetryPolicy::default()).unwrap();
+    let claimed = client::claim(&client, "taskcluster-a", &ClaimOptions::default(), world.clock.now()).await.unwrap();
+    claimed["connectionString"].as_str().unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn a_first_claim_waits_for_a_broker_that_hangs_no_longer_than_configured() {
     let mut world = World::new(StoreKind::Sqlite, BrokerKind::Fake).await;
-    world.policy.first_claim_timeout = Duration::from_millis(200);
+    let patient = std::mem::replace(&mut world.policy.first_claim_timeout, Duration::from_millis(200));
     world.fake().fault(Fault::new(Failure::Hang));
     let began = Instant::now();
     let claimed = world.claim("taskcluster-a").await;
     assert!(matches!(claimed, Err(ServiceError::Broker(BrokerError::Unavailable(_)))), "{claimed:?}");
     assert!(began.elapsed() < DEFAULT_TIMEOUT, "it took {:?}", began.elapsed());
     world.fake().heal();
+    // A busy machine may need longer than that for a claim that succeeds.
+    world.policy.first_claim_timeout = patient;
     let claimed = world.claim("taskcluster-a").await.unwrap();
     assert!(world.logs_in(&claimed.connection_string).await);
 }

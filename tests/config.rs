@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use taskcluster_pulse::broker::token::TokenKey;
 use taskcluster_pulse::config::{
     AuthMode, Config, ConfigError, FILE, Needs, NotifyMethod, SECTIONS, Setting, example, listing,
 };
@@ -54,7 +55,7 @@ fn the_example_file_is_the_programs() {
         std::fs::write(&path, example()).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(written, example(), "run `UPDATE_GOLDEN=1 cargo test --test config` and look at the difference");
+    assert_eq!(written, example(), "run `UPDATE_GOLDEN=1 cargo test --test suite config` and look at the difference");
 }
 
 #[test]
@@ -62,7 +63,7 @@ fn the_example_file_holds_every_setting_and_its_default() {
     let example = example();
     let uncommented: Vec<_> = example.lines().map(uncomment).collect();
     let uncommented = uncommented.join("\n");
-    let content: serde_json::Value = serde_saphyr::from_str(&uncommented).unwrap();
+    let content = taskcluster_pulse::yaml::read(&uncommented).unwrap();
     for setting in settings() {
         let pointer = format!("/{}", setting.key.replace('.', "/"));
         assert!(content.pointer(&pointer).is_some(), "{} is missing", setting.key);
@@ -134,6 +135,38 @@ fn lists_are_the_same_in_the_file_and_in_the_environment() {
 }
 
 #[test]
+fn suffixes_are_the_same_in_the_file_and_in_the_environment() {
+    let yaml = "app:\n  connectionStringSuffixes:\n    - namespace: taskcluster-x-*\n      suffix: ''\n    \
+                - {clientId: 'project/*', suffix: '?heartbeat=30'}\n";
+    let json =
+        r#"[{"namespace": "taskcluster-x-*", "suffix": ""}, {"clientId": "project/*", "suffix": "?heartbeat=30"}]"#;
+    let config = loaded(yaml, &[]);
+    assert_eq!(config, loaded("", &[("CONNECTION_STRING_SUFFIXES", json)]));
+    assert_eq!(config.app.connection_string_suffixes.len(), 2);
+    let told = problems("", &[("CONNECTION_STRING_SUFFIXES", r#"[{"suffix": "?a"}]"#)]);
+    assert!(told.len() == 1 && told[0].contains("entry 1: give a namespace"), "{told:?}");
+}
+
+#[test]
+fn a_claim_needs_no_credentials_where_a_proxy_signs_and_half_of_them_is_a_mistake() {
+    let proxy = ("TASKCLUSTER_PROXY_URL", "http://taskcluster/");
+    let config = load("", &[proxy], Needs::CLAIM).unwrap();
+    assert_eq!(config.taskcluster.signing_proxy(), Some("http://taskcluster"));
+    let root = ("TASKCLUSTER_ROOT_URL", "https://tc.example.com");
+    let (id, token) = (("TASKCLUSTER_CLIENT_ID", "a"), ("TASKCLUSTER_ACCESS_TOKEN", "b"));
+    let config = load("", &[proxy, root, id, token], Needs::CLAIM).unwrap();
+    assert_eq!(config.taskcluster.signing_proxy(), None);
+    for half in [id, token] {
+        let told = load("", &[proxy, root, half], Needs::CLAIM).unwrap_err().problems;
+        assert!(told.len() == 1 && told[0].contains("is not set, and the claim needs it"), "{told:?}");
+    }
+    // The service itself is nobody's task.
+    let notify = [proxy, ("NOTIFY_METHOD", "taskcluster")];
+    let told = load("", &[&NEEDED[..], &notify].concat(), Needs::SERVE).unwrap_err().problems;
+    assert!(told.iter().any(|problem| problem.contains("TASKCLUSTER_ROOT_URL")), "{told:?}");
+}
+
+#[test]
 fn the_defaults_are_those_of_2018_where_there_were_any() {
     let config = loaded("", &[("RABBIT_BASE_URL", "https://rabbit.example.com/"), ("DATA_DIR", "/d")]);
     assert_eq!((config.app.namespace_prefix.as_str(), config.app.amqp_vhost.as_str()), ("taskcluster-", "/"));
@@ -146,7 +179,7 @@ fn the_defaults_are_those_of_2018_where_there_were_any() {
     let rooted = loaded("", &[("TASKCLUSTER_ROOT_URL", "https://tc.example.com")]);
     assert_eq!(rooted.auth.mode, AuthMode::Local, "a root URL alone opens nothing");
     // Those that depend on other settings.
-    assert_eq!(config.rabbit.base_url, "https://rabbit.example.com");
+    assert_eq!(config.rabbit.base_url, ["https://rabbit.example.com"]);
     assert_eq!(config.app.amqp_hostname, "rabbit.example.com");
     assert_eq!(config.store.database_url.expose(), "sqlite:/d/pulse.sqlite");
 }
@@ -236,6 +269,8 @@ fn half_of_a_second_management_account_is_refused() {
 
 #[test]
 fn debug_shows_no_secret() {
+    let key = TokenKey::make("hunter2").unwrap().expose().to_owned();
+    let keys = format!("[{}]", key);
     let variables = [
         ("RABBIT_PASSWORD", "hunter2"),
         ("RABBIT_FALLBACK_USERNAME", "second"),
@@ -245,10 +280,12 @@ fn debug_shows_no_secret() {
         ("TASKCLUSTER_CERTIFICATE", "hunter2"),
         ("DATABASE_URL", "postgres://u:hunter2@h/d"),
         ("NOTIFY_SMTP_URL", "smtp://u:hunter2@h"),
+        ("OIDC_CLIENT_SECRET", "hunter2"),
         (
             "DB_CRYPTO_KEYS",
             r#"[{"id": "a", "algo": "aes-256", "key": "hunter2hunter2hunter2hunter2hunter2hunter2A="}]"#,
         ),
+        ("RABBIT_TOKEN_KEYS", keys.as_str()),
         ("STATIC_CLIENTS", r#"[{"clientId": "a", "accessToken": "hunter2-hunter2-hunter2", "scopes": []}]"#),
     ];
     let shown = format!("{:?}", loaded("", &variables));
@@ -284,14 +321,16 @@ fn a_file_that_can_not_be_read_is_a_problem_among_others() {
 #[test]
 fn a_file_in_the_working_directory_is_read_unless_another_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    std::env::set_current_dir(folder.path()).unwrap();
-    let port = |file| load_from(file, &[], Needs::default()).unwrap().server.port;
-    assert_eq!(port(None), 8080);
-    std::fs::write(FILE, "server: {port: 1}").unwrap();
-    assert_eq!(port(None), 1);
-    let other = folder.path().join("other.yml");
-    std::fs::write(&other, "server: {port: 2}").unwrap();
-    assert_eq!(port(Some(&other)), 2);
+    std::fs::write(folder.path().join(FILE), "server: {port: one}").unwrap();
+    std::fs::write(folder.path().join("other.yml"), "server: {port: two}").unwrap();
+    let told = |arguments: &[&str]| {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_taskcluster-pulse"));
+        let ended = program.args(arguments).current_dir(folder.path()).env_clear().output().unwrap();
+        String::from_utf8(ended.stderr).unwrap()
+    };
+    let (here, other) = (told(&["migrate"]), told(&["--config", "other.yml", "migrate"]));
+    assert!(here.contains("\"one\" in user-config.yml"), "{here}");
+    assert!(other.contains("\"two\" in other.yml"), "{other}");
 }
 
 #[test]
@@ -373,4 +412,231 @@ fn settings_must_fit_each_other() {
     assert_eq!(rotation("1 h", "30 s", "1 min"), 0);
     assert_eq!(rotation("1 h", "31 s", "1 min"), 1, "the broker may take too long for a clean-up");
     assert_eq!(rotation("2 s", "200 ms", "3 s"), 1, "rotated too seldom");
+}
+
+#[test]
+fn nobody_can_sign_in_as_others_by_a_slip_in_the_settings() {
+    let broken = |variables: &[(&str, &str)]| problems("", variables).len();
+    let fake = ("FAKE_ACCOUNT", "owner@example.com");
+    assert_eq!(broken(&[fake]), 1, "everybody can reach it");
+    for (address, wrong) in [("127.0.0.1", 0), ("::1", 0), ("::ffff:127.0.0.1", 0), ("10.0.0.1", 1), ("::", 1)] {
+        assert_eq!(broken(&[fake, ("SERVER_ADDRESS", address)]), wrong, "{address}");
+    }
+    let provider =
+        |url: &str, issuer: &str| broken(&[("CONSOLE_URL", url), ("OIDC_ISSUER", issuer), ("OIDC_CLIENT_ID", "pulse")]);
+    assert_eq!(provider("https://pulse.example.com", "https://id.example.com/realm"), 0);
+    assert_eq!(provider("http://localhost:8080", "http://127.0.0.1:9000"), 0);
+    assert_eq!(provider("http://pulse.example.com", "https://id.example.com"), 1);
+    assert_eq!(provider("https://pulse.example.com", "http://id.example.com"), 1);
+    assert_eq!(provider("https://example.com/pulse", "https://id.example.com"), 1, "it has a path");
+    assert_eq!(provider("", "https://id.example.com"), 1);
+    assert_eq!(broken(&[("OIDC_ISSUER", "https://id.example.com"), ("CONSOLE_URL", "https://p.example.com")]), 1);
+    let taskcluster = [("CONSOLE_TASKCLUSTER_CLIENT_ID", "pulse"), ("CONSOLE_URL", "https://p.example.com")];
+    assert_eq!(broken(&taskcluster), 1);
+    assert_eq!(broken(&[&taskcluster[..], &[("TASKCLUSTER_ROOT_URL", "https://tc.example.com")]].concat()), 0);
+}
+
+#[test]
+fn nothing_in_the_file_is_passed_over_in_silence() {
+    for (yaml, expected) in [
+        (
+            "app.mockMaintenance: true",
+            "app.mockMaintenance in the file is one key with a dot; without the dot, give `app:`, and below that `mockMaintenance:`",
+        ),
+        ("'app.mockMaintenance':", "app.mockMaintenance in the file is one key with a dot"),
+        ("taskcluster.credentials.clientId: a", "taskcluster.credentials.clientId in the file is one key with a dot"),
+        (
+            "taskcluster:\n  credentials.clientId: a",
+            "taskcluster.credentials.clientId in the file is one key with a dot; without the dot, give below `taskcluster:` `credentials:`, and below that `clientId:`",
+        ),
+        ("taskcluster.credentials: {clientId: a}", "taskcluster.credentials in the file is one key with a dot"),
+        (
+            "app.mockMaintenence: true",
+            "app.mockMaintenence in the file is no setting; did you mean app.mockMaintenance",
+        ),
+        ("app: {mockMaintenance.: true}", "app.mockMaintenance. in the file is no setting"),
+        ("app: {app: {mockMaintenance: true}}", "app.app in the file is no setting"),
+        ("settings: {app: {mockMaintenance: true}}", "settings.app in the file is no setting"),
+        ("app: {monitor: {alertThreshold: 1}}", "app.monitor in the file is no setting"),
+        (
+            "app: {mockMaintenance: {value: true}}",
+            "app.mockMaintenance (MOCK_MAINTENANCE) is a map in the file; give `true` or `false`",
+        ),
+        ("app: {mockMaintenance: [true]}", "app.mockMaintenance (MOCK_MAINTENANCE) is a list in the file"),
+        ("app: {mockMaintenance: 1}", "app.mockMaintenance (MOCK_MAINTENANCE) is 1 in the file"),
+        ("app: {mockMaintenance: yes}", "app.mockMaintenance (MOCK_MAINTENANCE) is \"yes\" in the file"),
+        (
+            "app: {mockmaintenance: true}",
+            "app.mockmaintenance in the file is no setting; did you mean app.mockMaintenance",
+        ),
+        ("app: {' mockMaintenance': true}", "app. mockMaintenance in the file is no setting"),
+        (
+            "App: {mockMaintenance: true}",
+            "App.mockMaintenance in the file is no setting; did you mean app.mockMaintenance",
+        ),
+        ("MOCK_MAINTENANCE: true", "MOCK_MAINTENANCE in the file is no setting; did you mean app.mockMaintenance"),
+        ("app: [{mockMaintenance: true}]", "app in the file is a section; give its settings below it"),
+        ("app: true", "app in the file is a section; give its settings below it"),
+        ("[{app: {mockMaintenance: true}}]", "the file is no map"),
+        ("'': {app: {mockMaintenance: true}}", "a key in the file is empty"),
+        ("app: {'': {mockMaintenance: true}}", "a key below app in the file is empty"),
+        ("weather:", "weather in the file is no setting"),
+        ("app: {weather: ~}", "app.weather in the file is no setting"),
+        (
+            "app: {mockMaintenance: false, mockMaintenance: true}",
+            "the file is not right as YAML at line 1, column 31: this key stands twice",
+        ),
+        (
+            "app: {mockMaintenance: false}\napp: {mockMaintenance: true}",
+            "the file is not right as YAML at line 2, column 1: this key stands twice",
+        ),
+        (
+            "app: {mockMaintenance: false}\n---\napp: {mockMaintenance: true}",
+            "the file is not right as YAML at line 2, column 1: a second document",
+        ),
+        (
+            "x: &x {mockMaintenance: true}\napp: {<<: *x}",
+            "the file is not right as YAML at line 2, column 7: a merge key",
+        ),
+    ] {
+        let told = problems(yaml, &[]);
+        assert!(told.len() == 1 && told[0].starts_with(expected), "{yaml}: {told:?}");
+    }
+    let both = problems("app.mockMaintenance: true\napp: {mockMaintenance: false}", &[]);
+    assert!(both.len() == 1 && both[0].contains("one key with a dot"), "{both:?}");
+}
+
+#[test]
+fn nothing_in_clients_and_roles_is_passed_over_in_silence() {
+    let token = "accessToken: an-access-token-of-29-letters";
+    let client = |rest: &str| format!("auth:\n  clients:\n    - {{clientId: a, {token}, scopes: []{rest}}}\n");
+    assert_eq!(problems(&client(""), &[]), [""; 0]);
+    for (yaml, expected) in [
+        (client(", scope: []"), "unknown key `scope`"),
+        (client(", client.expires: 1"), "unknown key `client.expires`"),
+        (client(", description: [1]"), "description must be a text"),
+        (client(", expires: 2030"), "expires must be a date"),
+        (client("}\n    - ~\n    - {clientId: b"), "client 2: is not a map"),
+        (client("}\n    - []\n    - {clientId: b"), "client 2: is not a map"),
+        (client(", scopes: []"), "stands twice"),
+        ("auth: {clients: {a: b}}".to_owned(), "give a list"),
+        ("auth: {clients: a}".to_owned(), "is not JSON"),
+        (format!("auth: {{clients: [{{clientId: a, {token}, scopes: [~]}}]}}"), "scopes must be a list of texts"),
+        (format!("auth: {{clients: [{{clientId: a, {token}, scopes: [[x]]}}]}}"), "scopes must be a list of texts"),
+        (
+            format!("auth: {{clients: [{{clientId: a, {token}, scopes: ['x ']}}]}}"),
+            "without blanks or quotes at its ends",
+        ),
+        (format!("auth: {{clients: [{{clientId: a, {token}, scopes: ~}}]}}"), "scopes must be a list of texts"),
+        (format!("auth: {{clients: [{{clientId: \"a\\n\", {token}, scopes: []}}]}}"), "clientId must be"),
+        (
+            "auth: {clients: [{clientId: a, accessToken: \"an-access-token-of-29-letters\\n\", scopes: []}]}"
+                .to_owned(),
+            "accessToken must be",
+        ),
+        ("auth: {roles: {a: ~}}".to_owned(), "scopes must be a list of texts"),
+        ("auth: {roles: {a: [~]}}".to_owned(), "scopes must be a list of texts"),
+        ("auth: {roles: {a: {scopes: []}}}".to_owned(), "scopes must be a list of texts"),
+        ("auth: {roles: {'a ': []}}".to_owned(), "without blanks or quotes at its ends"),
+        ("auth: {roles: {a: [], a: []}}".to_owned(), "stands twice"),
+        ("auth: {roles: [a]}".to_owned(), "give a map"),
+    ] {
+        let told = problems(&yaml, &[]);
+        assert!(told.iter().any(|problem| problem.contains(expected)), "{yaml}: {told:?}");
+    }
+    for (variable, json) in [
+        ("AUTH_ROLES", r#"{"a": [], "a": ["*"]}"#),
+        ("STATIC_CLIENTS", &CLIENTS.replace(r#""scopes""#, r#""scopes": [], "scopes""#)),
+    ] {
+        let told = problems("", &[(variable, json)]);
+        assert!(told.len() == 1 && told[0].contains("a key stands twice in its object"), "{told:?}");
+    }
+}
+
+#[test]
+fn what_got_around_a_value_by_mistake_is_refused_without_being_shown() {
+    let around = |value: &str| {
+        [
+            "{}\n",
+            "{}\r\n",
+            "\n{}",
+            "{} ",
+            " {}",
+            "{}\t",
+            "\"{}\"",
+            "'{}'",
+            "\"{}",
+            "{}'",
+            "\u{feff}{}",
+            "{}\u{a0}",
+            "{}\u{200b}",
+            "{}\u{fffd}",
+        ]
+        .map(|form| form.replace("{}", value))
+    };
+    for (variable, value) in [
+        ("RABBIT_USERNAME", "hunter2"),
+        ("RABBIT_PASSWORD", "hunter2"),
+        ("RABBIT_FALLBACK_USERNAME", "hunter2"),
+        ("RABBIT_FALLBACK_PASSWORD", "hunter2"),
+        ("RABBIT_BASE_URL", "http://hunter2"),
+        ("TASKCLUSTER_ROOT_URL", "https://hunter2.example.com"),
+        ("TASKCLUSTER_CLIENT_ID", "hunter2"),
+        ("TASKCLUSTER_ACCESS_TOKEN", "hunter2"),
+        ("TASKCLUSTER_CERTIFICATE", r#"{"seed": "hunter2"}"#),
+        ("TASKCLUSTER_AMQP_HOSTNAME", "hunter2"),
+        ("TASKCLUSTER_AMQP_VHOST", "hunter2"),
+        ("DATABASE_URL", "postgres://u:hunter2@h/d"),
+        ("NOTIFY_SMTP_URL", "smtp://u:hunter2@h"),
+        ("DATA_DIR", "hunter2"),
+    ] {
+        for given in around(value) {
+            let told = load("", &[(variable, &given)], Needs::CLAIM).unwrap_err().problems;
+            let about = told.iter().find(|problem| problem.contains(&format!("({variable}) in the environment: ")));
+            assert!(
+                about.is_some_and(|problem| problem.contains("at an end") || problem.contains("UTF-8")),
+                "{given:?}: {told:?}"
+            );
+            assert!(told.iter().all(|problem| !problem.contains("hunter2")), "{given:?}: {told:?}");
+        }
+    }
+    let told = problems("rabbit:\n  password: |\n    hunter2\n", &[]);
+    assert!(
+        told.len() == 1 && told[0].contains("has a line break at an end") && !told[0].contains("hunter2"),
+        "{told:?}"
+    );
+    for (variable, value) in [("STATIC_CLIENTS", CLIENTS), ("DB_CRYPTO_KEYS", KEYS), ("AUTH_ROLES", "{}")] {
+        assert_eq!(problems("", &[(variable, &format!("\n{value}\n"))]), [""; 0], "JSON may have blanks around it");
+        for quote in ["'", "\""] {
+            let told = problems("", &[(variable, &format!("{quote}{value}{quote}\n"))]);
+            assert!(told.len() == 1 && told[0].contains("has a quote at an end"), "{told:?}");
+        }
+    }
+    for (variable, value) in [
+        ("RABBIT_PASSWORD", "hunter2 'and \"more"),
+        ("NOTIFY_FROM", "\"Pulse, Inc.\" <pulse@example.com>"),
+        ("PORT", " 8080\n"),
+        ("LEVEL", "info\n"),
+        ("RABBIT_REQUEST_TIMEOUT", "2 s\n"),
+    ] {
+        assert_eq!(problems("", &[(variable, value)]), [""; 0], "{variable}");
+    }
+}
+
+#[test]
+fn an_ipv6_address_stands_between_brackets_in_connection_strings() {
+    for given in ["::1", "[::1]"] {
+        assert_eq!(loaded("", &[("TASKCLUSTER_AMQP_HOSTNAME", given)]).app.amqp_hostname, "[::1]");
+    }
+    let config = loaded("app: {amqpHostname: '2001:db8::1'}", &[]);
+    assert_eq!(config.app.amqp_hostname, "[2001:db8::1]");
+    assert_eq!(loaded("", &[("RABBIT_BASE_URL", "http://[::1]:15672")]).app.amqp_hostname, "[::1]");
+}
+
+#[test]
+fn what_is_wrong_is_shown_without_steering_the_terminal() {
+    let yaml = "\"we\\e[31mather\\u202e\": 1\nlogging: {level: \"lo\\u009bud\\u2066\"}\n";
+    let shown = load(yaml, &[], Needs::default()).unwrap_err().to_string();
+    assert!(shown.chars().all(|c| c == '\n' || !c.is_control() && !('\u{2000}'..'\u{2070}').contains(&c)), "{shown:?}");
+    assert!(shown.contains("we\\u{1b}[31mather\\u{202e} in"), "{shown}");
 }

@@ -1,13 +1,13 @@
 //! What is published: the API reference, the schemas, the command line and the Procfile are compared with the program.
-//! `UPDATE_GOLDEN=1 cargo test --test contract` rewrites the files that are made from it.
+//! `UPDATE_GOLDEN=1 cargo test --test suite contract` rewrites the files that are made from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use taskcluster_pulse::http::contract::Contract;
-use taskcluster_pulse::http::routes::ROUTES;
+use taskcluster_pulse::web::api::contract::Contract;
+use taskcluster_pulse::web::api::routes::ROUTES;
 
 const ROOT: &str = "https://tc.example.com";
 
@@ -24,7 +24,10 @@ fn golden(file: &str, made: &str) {
         std::fs::write(&path, made).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(written, made, "{file}: run `UPDATE_GOLDEN=1 cargo test --test contract` and look at the difference");
+    assert_eq!(
+        written, made,
+        "{file}: run `UPDATE_GOLDEN=1 cargo test --test suite contract` and look at the difference"
+    );
 }
 
 fn contract(root: Option<&str>) -> Contract {
@@ -76,7 +79,7 @@ fn the_reference_has_taskclusters_form() {
             let (has, may) = (keys(entry), &must | &set("scopes input output"));
             assert!(must.is_subset(&has) && has.is_subset(&may), "{name} has {has:?}");
             assert_eq!(entry["type"], "function");
-            assert!(["get", "post"].contains(&entry["method"].as_str().unwrap()), "{name}");
+            assert!(["get", "post", "put", "delete"].contains(&entry["method"].as_str().unwrap()), "{name}");
             assert!(["stable", "experimental", "deprecated"].contains(&entry["stability"].as_str().unwrap()), "{name}");
             let route = entry["route"].as_str().unwrap();
             let params: Vec<_> = route.split('<').skip(1).map(|rest| rest.split('>').next().unwrap()).collect();
@@ -177,7 +180,7 @@ fn the_sources_of_the_schemas_name_no_deployment() {
     for file in std::fs::read_dir(repository().join("schemas/v1")).unwrap() {
         let path = file.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
-        let source: Value = serde_saphyr::from_str(&text).unwrap();
+        let source = taskcluster_pulse::yaml::read(&text).unwrap();
         assert!(source.get("$id").is_none(), "{} has an $id", path.display());
         assert_eq!(source["$schema"], "/schemas/common/metaschema.json#", "{}", path.display());
         sources.insert(format!("v1/{}.json", path.file_stem().unwrap().to_str().unwrap()));

@@ -21,14 +21,18 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use taskcluster_pulse::clock::{Clock, Timestamp};
+use taskcluster_pulse::domain::ladder::{Measure, Topic};
 use taskcluster_pulse::domain::name::Name;
-use taskcluster_pulse::domain::notice::{Event, Notice};
-use taskcluster_pulse::hawk::{self, Artifacts, Kind};
+use taskcluster_pulse::domain::notice::{About, Event, Notice, Trouble};
+use taskcluster_pulse::domain::verdict::Kind;
+use taskcluster_pulse::hawk::{self, Artifacts};
 use taskcluster_pulse::notify::log::Log;
+use taskcluster_pulse::notify::paced::Paced;
 use taskcluster_pulse::notify::smtp::Smtp;
 use taskcluster_pulse::notify::taskcluster::NotifyService;
-use taskcluster_pulse::notify::{Delivered, Notifier, NotifyError, html, message};
-use taskcluster_pulse::taskcluster::{Credentials, Limits, Taskcluster, TaskclusterError};
+use taskcluster_pulse::notify::{Notifier, NotifyError, digest, html, message};
+use taskcluster_pulse::taskcluster::{ClientCredentials, RetryPolicy, Taskcluster, TaskclusterError};
+use taskcluster_pulse::tls::Trust;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -58,16 +62,34 @@ fn notice(event: &Event) -> Notice {
     message::notice(&namespace, "owner@example.com", event, id, at("2026-12-01T06:00:05Z"))
 }
 
-fn growing() -> Event {
-    Event::QueueGrowing {
-        queue: "queue/taskcluster-x/<b>*_[]".into(),
+fn trouble(topic: Topic, cause: Kind, verdict: &str) -> Trouble {
+    Trouble {
+        exempt: None,
+        queue: "queue/taskcluster-x/jobs".into(),
+        topic,
+        cause,
+        verdict: verdict.into(),
         messages: 4321,
+        unacked: 0,
+        consumers: Some(0),
+        hourly: Some(1200),
+        holders: vec![],
+        forecast: None,
+        removal: None,
+        measure: Measure::Delete,
         alert_threshold: 4000,
         delete_threshold: 8000,
-        growth: Some(1200),
-        deleted_at: Some(at("2026-12-01T09:03:57Z")),
         at: at("2026-12-01T06:00:00Z"),
     }
+}
+
+fn growing() -> Event {
+    Event::QueueTrouble(Trouble {
+        queue: "queue/taskcluster-x/<b>*_[]".into(),
+        forecast: Some("reaches 8,000 messages at about 09:04 UTC (08:30 UTC to 10:15 UTC)".into()),
+        removal: Some(at("2026-12-01T08:40:00Z")),
+        ..trouble(Topic::Warning, Kind::NoConsumer, "no consumer since 05:52 UTC")
+    })
 }
 
 fn any_notice() -> Notice {
@@ -98,39 +120,92 @@ fn assert_golden(file: &str, text: &str) {
 /// One event for each golden file.
 fn golden_events() -> Vec<(&'static str, Event)> {
     let (queue, seen) = (|| "queue/taskcluster-x/jobs".to_owned(), at("2026-12-01T06:00:00Z"));
-    let still = |messages, growth, deleted_at| Event::QueueStillGrowing {
-        queue: queue(),
-        messages,
-        alert_threshold: 4000,
-        delete_threshold: 8000,
-        growth,
-        deleted_at,
-        since: at("2026-11-29T18:30:00Z"),
-        at: seen,
-    };
-    let first = Event::QueueGrowing {
+    let long = Trouble {
         queue: format!("queue/taskcluster-x/{}/end", "long-".repeat(46)),
-        messages: 1,
-        alert_threshold: 0,
-        delete_threshold: 1_000_000,
-        growth: None,
-        deleted_at: None,
+        hourly: None,
+        consumers: None,
+        ..trouble(Topic::Reminder, Kind::Fine, "fine: 4,321 messages")
+    };
+    let hoarding = Trouble {
+        unacked: 4300,
+        consumers: Some(2),
+        hourly: Some(0),
+        holders: vec!["10.0.0.7:41234 of taskcluster-x-1, without a prefetch limit".into()],
+        ..trouble(Topic::Change, Kind::Hoarding, "2 consumers hold 4,300 messages without acknowledging any")
+    };
+    let last_call = trouble(Topic::LastCall, Kind::Stopped, "its one consumer acknowledged nothing since 04:00 UTC");
+    let only_warned =
+        Trouble { measure: Measure::Warn, hourly: Some(-5), ..trouble(Topic::Warning, Kind::Looping, "loops") };
+    let normal = Trouble { messages: 12, ..trouble(Topic::Normal, Kind::NoConsumer, "fine: 12 messages") };
+    let connection = "10.0.0.7:41234 -> 10.0.0.1:5672 of taskcluster-x-1".to_owned();
+    let closed = |kept_out| Event::HoarderClosed {
+        queue: queue(),
+        connection: connection.clone(),
+        messages: 4300,
+        kept_out,
         at: seen,
     };
     let why = "it is exclusive, and the connection that owns it can't be found".to_owned();
     let few = vec![(queue(), 1), ("queue/taskcluster-x/b`c".into(), 1234)];
     let many = (0..30).map(|i| (format!("queue/taskcluster-x/{i}"), i * i * i)).collect();
     let expires = at("2026-12-02T00:00:00Z");
+    let days = |days: u64| Duration::from_secs(days * 86_400);
+    let ending = |expires: Timestamp| Event::AccountEnding {
+        expires,
+        used: expires.minus(days(365)),
+        lifetime: days(365),
+        at: seen,
+    };
+    let addresses = vec![("10.0.0.7".to_owned(), seen), ("fe80::1".to_owned(), seen)];
+    let in_use = Event::AdoptedInUse { user: "jo`e".into(), addresses, retire_after: days(30), at: seen };
     vec![
-        ("queue-growing", growing()),
-        ("queue-growing-unknown-pace", first),
-        ("queue-still-growing", still(7999, Some(1), Some(at("2026-12-01T07:00:00Z")))),
-        ("queue-still-growing-shrinks", still(5000, Some(-200), None)),
+        ("queue-no-consumer", growing()),
+        ("queue-still-large", Event::QueueTrouble(long)),
+        ("queue-hoarding", Event::QueueTrouble(hoarding)),
+        ("queue-last-call", Event::QueueTrouble(last_call)),
+        ("queue-only-warned", Event::QueueTrouble(only_warned)),
+        ("hoarder-closed", closed(false)),
+        ("hoarder-kept-out", closed(true)),
+        ("queue-emptied", Event::QueueEmptied { queue: queue(), messages: 8123, delete_threshold: 8000, at: seen }),
         ("queue-deleted", Event::QueueDeleted { queue: queue(), messages: 8123, delete_threshold: 8000, at: seen }),
         ("queue-deletion-failed", Event::QueueDeletionFailed { queue: queue(), messages: 8123, why, at: seen }),
-        ("queue-normal", Event::QueueNormal { queue: queue(), messages: 12, alert_threshold: 4000, at: seen }),
+        ("queue-normal", Event::QueueTrouble(normal)),
         ("namespace-expiring", Event::NamespaceExpiring { expires, queues: few, at: seen }),
         ("namespace-expiring-many-queues", Event::NamespaceExpiring { expires, queues: many, at: seen }),
+        ("account-ending", ending(expires)),
+        ("account-ending-in-hours", ending(at("2026-12-01T09:00:00Z"))),
+        ("adopted-user-in-use", in_use),
+        ("adopted-user-retired", Event::AdoptedRetired { user: "jo`e".into(), used: Some(expires), at: seen }),
+        (
+            "exemption-asked",
+            Event::ExemptionAsked {
+                queue: "queue/taskcluster-x/`a`*".into(),
+                terms: "up to 50,000 messages, until 2026-12-05 00:00 UTC".into(),
+                reason: "a `backlog`\nafter the move".into(),
+                by: "person you@example.com".into(),
+                at: seen,
+            },
+        ),
+        (
+            "exemption-granted",
+            Event::ExemptionDecided {
+                queue: "queue/taskcluster-x/a".into(),
+                granted: Some("without a bound".into()),
+                reason: "a backlog".into(),
+                by: "person boss@example.com".into(),
+                at: seen,
+            },
+        ),
+        (
+            "exemption-refused",
+            Event::ExemptionDecided {
+                queue: "queue/taskcluster-x/a".into(),
+                granted: None,
+                reason: "use a stream".into(),
+                by: "person boss@example.com".into(),
+                at: seen,
+            },
+        ),
         ("namespace-expired", Event::NamespaceExpired { expires, at: at("2026-12-02T01:00:00Z") }),
     ]
 }
@@ -144,9 +219,102 @@ fn every_event_has_the_words_of_its_golden_file() {
     }
 }
 
+/// Notices of many queues, as they are stored one after the other.
+fn many() -> Vec<Notice> {
+    let seen = at("2026-12-01T06:00:00Z");
+    let of = |queue: &str, messages, removal: Option<&str>, topic, cause, verdict: &str| {
+        let queue = format!("queue/taskcluster-x/{queue}");
+        let removal = removal.map(at);
+        Event::QueueTrouble(Trouble { queue, messages, removal, ..trouble(topic, cause, verdict) })
+    };
+    let dead = "no consumer since 05:52 UTC";
+    let slow = "it gains 1,200 an hour although it is read";
+    let removed = |queue: &str| Event::QueueDeleted {
+        queue: format!("queue/taskcluster-x/{queue}"),
+        messages: 8123,
+        delete_threshold: 8000,
+        at: seen,
+    };
+    let events = [
+        of("jobs", 4321, None, Topic::Warning, Kind::NoConsumer, dead),
+        of("events", 9100, Some("2026-12-01T06:15:00Z"), Topic::Warning, Kind::NoConsumer, dead),
+        of(
+            "a `b` <c>",
+            41_200,
+            Some("2026-12-01T06:15:00Z"),
+            Topic::LastCall,
+            Kind::Stopped,
+            "acknowledged nothing since 04:00 UTC",
+        ),
+        of("slow", 4800, Some("2026-12-01T09:00:00Z"), Topic::Reminder, Kind::Slow, slow),
+        of("again", 5000, None, Topic::Warning, Kind::NoConsumer, dead),
+        of("again", 12, None, Topic::Normal, Kind::NoConsumer, "fine"),
+        removed("gone"),
+    ];
+    let stored = |(number, event): (u8, Event)| {
+        let namespace = Name::from_stored(if number == 3 { "taskcluster-y" } else { "taskcluster-x" }.into());
+        let now = at("2026-12-01T06:00:05Z").plus(Duration::from_secs(number.into()));
+        let queue = event.queue().unwrap().to_owned();
+        let notice = message::notice(&namespace, "owner@example.com", &event, format!("id-{number}"), now);
+        Notice { about: Some(About { queue, first_seen: seen, told: None }), ..notice }
+    };
+    (0..).zip(events).map(stored).collect()
+}
+
+#[test]
+fn one_message_tells_of_many_queues_and_names_each() {
+    let digest = digest::digest(&many()).unwrap();
+    assert_eq!(digest.instead_of, ["id-0", "id-1", "id-2", "id-3", "id-4", "id-5", "id-6"]);
+    assert_golden("digest.txt", &format!("Subject: {}\n\n{}", digest.subject, digest.text));
+    assert_golden("digest.html", &html::document(&digest));
+    let (mut other_way, removed) = (many(), many().split_off(6));
+    other_way.reverse();
+    assert_eq!(digest::digest(&other_way).unwrap().id, digest.id);
+    let over = digest::digest(&[many().split_off(5), removed].concat()).unwrap();
+    assert!(
+        over.text.contains("**What will happen:** nothing more.") && !over.text.contains("What to do"),
+        "{}",
+        over.text
+    );
+}
+
+#[test]
+fn few_are_told_one_by_one_and_very_many_in_several_messages_that_leave_none_out() {
+    let sizes = |notices: Vec<Notice>| digest::together(notices).iter().map(Vec::len).collect::<Vec<_>>();
+    assert_eq!(sizes(many().split_off(3)), [1, 1, 1, 1]);
+    let alone =
+        notice(&Event::NamespaceExpired { expires: at("2026-12-02T00:00:00Z"), at: at("2026-12-02T01:00:00Z") });
+    assert_eq!(sizes([many(), vec![alone]].concat()), [1, 7]);
+    // The longest names that there are, of characters that take the most room.
+    let long = |number: usize| {
+        let queue = format!("queue/taskcluster-x/{number:03}{}", "\u{1}".repeat(232));
+        let event = Event::QueueTrouble(Trouble {
+            queue: queue.clone(),
+            ..trouble(Topic::Warning, Kind::NoConsumer, "no consumer")
+        });
+        let about = About { queue, first_seen: at("2026-12-01T06:00:00Z"), told: None };
+        Notice { id: number.to_string(), about: Some(about), ..notice(&event) }
+    };
+    for (name, count) in [("usual", 1), ("long", 4)] {
+        let notices = (0..digest::MOST).map(|number| match name {
+            "long" => long(number),
+            _ => Notice { id: number.to_string(), ..any_notice() },
+        });
+        let lists = digest::together(notices.collect());
+        assert_eq!(lists.len(), count, "{name}");
+        for list in &lists {
+            let digest = digest::digest(list).unwrap();
+            assert!(digest.text.chars().count() <= 102_400 && digest.subject.chars().count() <= 255);
+            assert!(list.iter().all(|notice| digest.text.contains(&notice.brief.as_ref().unwrap().lines[0])));
+        }
+        assert_eq!(lists.concat().len(), digest::MOST);
+    }
+    assert_eq!(sizes(vec![any_notice(); 301]), [200, 101]);
+}
+
 #[test]
 fn a_message_becomes_a_whole_html_document_in_which_names_are_text() {
-    assert_golden("queue-growing.html", &html::document(&any_notice()));
+    assert_golden("queue-no-consumer.html", &html::document(&any_notice()));
     let mut forged = any_notice();
     forged.subject = "</title><script>".into();
     forged.text = "<script>x</script> [a](javascript:x) ![b](http://x) <http://x> &lt;i&gt;\n\n# c\n\n<div>\n".into();
@@ -159,8 +327,8 @@ fn a_message_becomes_a_whole_html_document_in_which_names_are_text() {
 #[test]
 fn the_same_thing_at_another_time_has_other_words() {
     let words = |at| {
-        let queue = "queue/taskcluster-x/a".to_owned();
-        notice(&Event::QueueNormal { queue, messages: 0, alert_threshold: 1, at }).text
+        let trouble = Trouble { at, ..trouble(Topic::Normal, Kind::NoConsumer, "fine") };
+        notice(&Event::QueueTrouble(trouble)).text
     };
     assert_ne!(words(at("2026-12-01T06:00:00Z")), words(at("2026-12-01T07:00:00Z")));
 }
@@ -181,8 +349,8 @@ fn clock() -> Arc<Fixed> {
 }
 
 /// As in production, but without pauses.
-fn limits() -> Limits {
-    Limits { base_delay: Duration::ZERO, ..Limits::default() }
+fn limits() -> RetryPolicy {
+    RetryPolicy { base_delay: Duration::ZERO, ..RetryPolicy::default() }
 }
 
 /// What the fake service answers to one request.
@@ -242,15 +410,16 @@ impl Fake {
         fake
     }
 
-    fn client(&self, limits: Limits, certificate: Option<&Value>) -> Taskcluster {
+    fn client(&self, limits: RetryPolicy, certificate: Option<&Value>) -> Taskcluster {
         let root = format!("http://{}/prefix//", self.address).parse().unwrap();
         let certificate = certificate.map(Value::to_string);
-        let credentials = Credentials { client_id: "static/pulse".into(), access_token: TOKEN.into(), certificate };
+        let credentials =
+            ClientCredentials { client_id: "static/pulse".into(), access_token: TOKEN.into(), certificate };
         Taskcluster::new(root, Some(credentials), clock(), limits).unwrap()
     }
 
-    async fn deliver(&self, limits: Limits) -> Result<Delivered, NotifyError> {
-        let service = NotifyService::new(self.client(limits, None), clock());
+    async fn deliver(&self, limits: RetryPolicy) -> Result<(), NotifyError> {
+        let service = NotifyService::new(self.client(limits, None));
         let outcome = service.deliver(&any_notice()).await;
         assert_no_secret(&format!("{outcome:?}"));
         outcome
@@ -289,7 +458,7 @@ async fn answer(State(fake): State<Arc<Fake>>, method: Method, uri: Uri, headers
         ext: attribute(&hawk, "ext"),
         app: None,
     };
-    let genuine = attribute(&hawk, "mac") == hawk::mac(Kind::Header, TOKEN, &artifacts)
+    let genuine = attribute(&hawk, "mac") == hawk::mac(hawk::Kind::Header, TOKEN, &artifacts)
         && attribute(&hawk, "hash") == hash
         && attribute(&hawk, "id") == "static/pulse";
     let body = serde_json::from_slice(&body).unwrap_or_default();
@@ -308,7 +477,7 @@ async fn answer(State(fake): State<Arc<Fake>>, method: Method, uri: Uri, headers
 #[tokio::test]
 async fn a_message_is_posted_to_the_notify_service_with_a_genuine_signature() {
     let fake = Fake::start([Answer::Text(200, "OK")]).await;
-    assert_eq!(fake.deliver(limits()).await.unwrap(), Delivered::Sent);
+    fake.deliver(limits()).await.unwrap();
     let requests = fake.requests.lock().unwrap();
     let [request] = requests.as_slice() else { panic!("{} requests", requests.len()) };
     assert!(request.genuine, "{:?}", request.hawk);
@@ -319,26 +488,48 @@ async fn a_message_is_posted_to_the_notify_service_with_a_genuine_signature() {
     assert_eq!(request.body, json!({"address": notice.to, "subject": notice.subject, "content": notice.text}));
 }
 
+/// It doesn't say whether it sent the same before, or too many to that address, or was told to send nothing there.
 #[tokio::test]
-async fn an_e_mail_that_the_notify_service_withholds_is_done() {
-    let fake = Fake::start([Answer::Text(204, "")]).await;
-    assert_eq!(fake.deliver(limits()).await.unwrap(), Delivered::Withheld);
-    assert_eq!(fake.count(), 1);
+async fn a_message_that_tells_of_many_queues_is_posted_to_the_notify_service_as_one() {
+    let fake = Fake::start([Answer::Json(200, "{}".into())]).await;
+    let digest = digest::digest(&many()).unwrap();
+    NotifyService::new(fake.client(limits(), None)).deliver(&digest).await.unwrap();
+    let requests = fake.requests.lock().unwrap();
+    assert_eq!(requests.len(), 1);
+    let posted = json!({"address": "owner@example.com", "subject": digest.subject, "content": digest.text});
+    assert_eq!(requests[0].body, posted);
+}
+
+#[tokio::test]
+async fn an_e_mail_that_the_notify_service_withholds_is_not_delivered() {
+    for status in [204, 202] {
+        let fake = Fake::start([Answer::Text(status, ""), Answer::Text(200, "OK")]).await;
+        assert_temporary(fake.deliver(limits()).await, "withheld");
+        assert_eq!(fake.count(), 1);
+        fake.deliver(limits()).await.unwrap();
+    }
 }
 
 /// What is more than 50 in ten minutes, the notify service would drop without a word.
+async fn assert_paced<N: Notifier>(way: N) {
+    let way = Paced::new(way, clock());
+    for at in 0..25 {
+        let to = if at % 2 == 0 { "owner@example.com" } else { "Owner@Example.com" };
+        way.deliver(&Notice { to: to.into(), ..any_notice() }).await.unwrap();
+    }
+    let refused = way.deliver(&any_notice()).await.unwrap_err();
+    assert!(matches!(refused, NotifyError::TooMany(wait) if wait == Duration::from_secs(600)), "{refused}");
+    way.deliver(&Notice { to: "other@example.com".into(), ..any_notice() }).await.unwrap();
+}
+
 #[tokio::test]
 async fn one_address_gets_no_more_e_mails_than_two_processes_may_send_and_others_get_theirs() {
     let fake = Fake::start([Answer::Text(200, "OK")]).await;
-    let service = NotifyService::new(fake.client(limits(), None), clock());
-    for _ in 0..25 {
-        assert_eq!(service.deliver(&any_notice()).await.unwrap(), Delivered::Sent);
-    }
-    let refused = service.deliver(&any_notice()).await.unwrap_err();
-    assert!(matches!(refused, NotifyError::TooMany(wait) if wait == Duration::from_secs(600)), "{refused}");
-    let other = Notice { to: "other@example.com".into(), ..any_notice() };
-    assert_eq!(service.deliver(&other).await.unwrap(), Delivered::Sent);
+    assert_paced(NotifyService::new(fake.client(limits(), None))).await;
     assert_eq!(fake.count(), 26);
+    let server = MailServer::start(Manners::default()).await;
+    assert_paced(server.smtp("smtp://", "?tls=none", "")).await;
+    assert_eq!(server.emails().len(), 26);
 }
 
 #[tokio::test]
@@ -370,7 +561,7 @@ async fn any_other_refusal_is_tried_again_later_and_not_at_once() {
 async fn a_service_that_recovers_is_called_until_it_does_and_each_attempt_is_signed_afresh() {
     let failures = [500, 502, 503, 500, 504].map(|status| Answer::Text(status, "<html>"));
     let fake = Fake::start(failures.into_iter().chain([Answer::Text(200, "OK")])).await;
-    assert_eq!(fake.deliver(limits()).await.unwrap(), Delivered::Sent);
+    fake.deliver(limits()).await.unwrap();
     let requests = fake.requests.lock().unwrap();
     assert!(requests.iter().all(|request| request.genuine));
     let mut nonces: Vec<&str> = requests.iter().map(|request| request.hawk("nonce")).collect();
@@ -391,7 +582,7 @@ async fn a_service_that_stays_broken_is_called_six_times() {
 async fn a_service_that_hangs_is_given_up_after_the_time_out() {
     let fake = Fake::start([Answer::Hang]).await;
     let begin = Instant::now();
-    let limits = Limits { timeout: Duration::from_millis(200), retries: 1, ..limits() };
+    let limits = RetryPolicy { timeout: Duration::from_millis(200), retries: 1, ..limits() };
     assert_temporary(fake.deliver(limits).await, "the notify service can't be reached");
     assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     assert_eq!(fake.count(), 2);
@@ -495,16 +686,20 @@ impl MailServer {
     }
 
     /// Delivers by the URL `<scheme>localhost:<port><query>`.
-    async fn deliver(&self, scheme: &str, query: &str) -> Result<Delivered, NotifyError> {
+    async fn deliver(&self, scheme: &str, query: &str) -> Result<(), NotifyError> {
         self.deliver_to("owner@example.com", scheme, query).await
     }
 
-    async fn deliver_to(&self, to: &str, scheme: &str, query: &str) -> Result<Delivered, NotifyError> {
-        let url = format!("{scheme}localhost:{}{query}", self.port);
-        let smtp = Smtp::new(&url, "Pulse <pulse@tc.example.com>", Duration::from_secs(1)).unwrap();
+    async fn deliver_to(&self, to: &str, scheme: &str, query: &str) -> Result<(), NotifyError> {
+        let smtp = self.smtp(scheme, query, "");
         let outcome = smtp.deliver(&Notice { to: to.into(), ..any_notice() }).await;
         assert_no_secret(&format!("{outcome:?} {smtp:?}"));
         outcome
+    }
+
+    fn smtp(&self, scheme: &str, query: &str, ehlo_name: &str) -> Smtp {
+        let url = format!("{scheme}localhost:{}{query}", self.port);
+        Smtp::new(&url, "Pulse <pulse@tc.example.com>", ehlo_name, Duration::from_secs(1), &Trust::default()).unwrap()
     }
 
     /// The verbs of the commands it got.
@@ -544,7 +739,8 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         pending::<()>().await;
     }
     if greets {
-        say(&mut stream, "220 mail.example.com").await?;
+        let greeting = manners.says.filter(|(at, _)| *at == "CONNECT").map_or("220 mail.example.com", |(_, says)| says);
+        say(&mut stream, greeting).await?;
     }
     loop {
         let mut line = String::new();
@@ -611,7 +807,7 @@ async fn read_email<S: AsyncRead + AsyncWrite + Unpin>(
 #[tokio::test]
 async fn an_e_mail_has_plain_text_and_html_and_says_that_a_program_sent_it() {
     let server = MailServer::start(Manners::default()).await;
-    assert_eq!(server.deliver("smtp://", "?tls=none").await.unwrap(), Delivered::Sent);
+    server.deliver("smtp://", "?tls=none").await.unwrap();
     assert_eq!(server.verbs(), ["EHLO", "MAIL", "RCPT", "DATA", "QUIT"]);
     let emails = server.emails();
     let [email] = emails.as_slice() else { panic!("{} e-mails", emails.len()) };
@@ -650,10 +846,37 @@ async fn a_second_delivery_can_be_recognised() {
 }
 
 #[tokio::test]
+async fn messages_about_one_queue_are_a_thread_and_those_about_many_another() {
+    let server = MailServer::start(Manners::default()).await;
+    let smtp = server.smtp("smtp://", "?tls=none", "");
+    let notices = many();
+    let again = Notice { id: "later".into(), ..notices[4].clone() };
+    let digests = [digest::digest(&notices).unwrap(), digest::digest(&notices[1..]).unwrap()];
+    for notice in [&notices[0], &notices[4], &again].into_iter().chain(&digests) {
+        smtp.deliver(notice).await.unwrap();
+    }
+    let header = |email: &String, name: &str| {
+        let mut found = email.lines().filter_map(|line| line.strip_prefix(name).map(str::to_owned));
+        (found.next().unwrap_or_default(), found.count())
+    };
+    let emails = server.emails();
+    let threads: Vec<_> = emails.iter().map(|email| header(email, "References: ").0).collect();
+    assert!(threads.iter().all(|thread| thread.ends_with("@tc.example.com>")), "{threads:?}");
+    assert_ne!(threads[0], threads[1]);
+    assert_eq!(threads[1], threads[2], "a later one belongs to its queue, whatever told of it before");
+    assert_eq!(threads[3], threads[4]);
+    assert!(threads[3].starts_with("<queues-") && threads[0].starts_with("<queue-"), "{threads:?}");
+    let ids: std::collections::BTreeSet<_> = emails.iter().map(|email| header(email, "Message-ID: ").0).collect();
+    assert_eq!(ids.len(), 5);
+    // What may become the warning of a removal can't be unsubscribed from.
+    assert!(emails.iter().all(|email| !email.to_lowercase().contains("unsubscribe")));
+}
+
+#[tokio::test]
 async fn an_account_is_logged_in_before_anything_is_sent() {
     let server = MailServer::start(Manners { offers: &["AUTH LOGIN PLAIN"], ..Manners::default() }).await;
     let outcome = server.deliver(&format!("smtp://pulse:{PASSWORD}@"), "?tls=none").await;
-    assert_eq!(outcome.unwrap(), Delivered::Sent);
+    outcome.unwrap();
     assert_eq!(server.verbs(), ["EHLO", "AUTH", "MAIL", "RCPT", "DATA", "QUIT"]);
     assert_eq!(server.heard.lock().unwrap().commands[1].0, format!("AUTH PLAIN {}", sent_password()));
 }
@@ -674,17 +897,29 @@ async fn a_refused_account_loses_no_message_and_shows_no_password() {
 }
 
 #[tokio::test]
-async fn an_address_or_e_mail_that_the_mail_server_refuses_is_refused_for_good() {
+async fn an_address_that_nobody_has_is_refused_for_good() {
     for (at, reply) in [
         ("RCPT", "550 5.1.1 no such user"),
         ("RCPT", "550 no such user"),
         ("RCPT", "553 bad mailbox"),
-        ("DATA", "554 no valid recipients"),
-        (".", "552 5.3.4 too long"),
+        ("RCPT", "550 5.1.2 no such domain"),
+        ("RCPT", "553 5.1.3 bad syntax"),
+        ("RCPT", "556 5.1.10 null MX"),
+        ("DATA", "550 5.1.1 no such user"),
+        (".", "550 5.1.1 no such user"),
     ] {
         let server = MailServer::start(Manners { says: Some((at, reply)), ..Manners::default() }).await;
         assert_permanent(server.deliver("smtp://", "?tls=none").await, &reply[4..]);
         assert_eq!(server.verbs().last().map(String::as_str), Some("QUIT"), "{reply}");
+    }
+}
+
+#[tokio::test]
+async fn we_introduce_ourselves_by_the_domain_of_the_sender_or_as_configured() {
+    for (ehlo_name, told) in [("", "EHLO tc.example.com"), ("a.example.net", "EHLO a.example.net")] {
+        let server = MailServer::start(Manners::default()).await;
+        server.smtp("smtp://", "?tls=none", ehlo_name).deliver(&any_notice()).await.unwrap();
+        assert_eq!(server.heard.lock().unwrap().commands[0].0, told);
     }
 }
 
@@ -700,18 +935,35 @@ async fn what_is_no_address_is_refused_for_good_without_asking_a_server() {
 #[tokio::test]
 async fn any_other_refusal_by_a_mail_server_is_tried_again_later() {
     for (at, reply) in [
+        ("CONNECT", "554 5.1.1 not for you"),
         ("EHLO", "554 5.5.1 not now"),
+        ("EHLO", "504 5.5.2 Helo command rejected: need fully-qualified hostname"),
+        ("EHLO", "550 5.1.1 no such user"),
         ("MAIL", "550 5.1.8 bad sender"),
+        ("MAIL", "550 5.1.1 no such user"),
+        ("MAIL", "553 bad mailbox"),
         ("RCPT", "451 4.3.0 greylisted"),
         ("RCPT", "450 mailbox busy"),
+        ("RCPT", "450 4.1.1 no such user"),
+        ("RCPT", "504 5.5.2 <pod-1>: Helo command rejected: need fully-qualified hostname"),
+        ("RCPT", "550 relay not permitted"),
+        ("RCPT", "550 5.7.1 relay not permitted"),
         ("RCPT", "554 5.7.1 relay access denied"),
+        ("RCPT", "553 5.7.1 not owned by you"),
+        ("RCPT", "550 5.1.8 bad sender"),
+        ("RCPT", "552 5.2.2 mailbox full"),
+        ("RCPT", "552 mailbox full"),
         ("RCPT", "530 log in first"),
+        ("RCPT", "550"),
         ("DATA", "421 shutting down"),
+        ("DATA", "554 no valid recipients"),
         (".", "452 no space"),
+        (".", "552 5.3.4 too long"),
         (".", "554 5.7.1 looks like spam"),
+        (".", "550 looks like spam"),
     ] {
         let server = MailServer::start(Manners { says: Some((at, reply)), ..Manners::default() }).await;
-        assert_temporary(server.deliver("smtp://", "?tls=none").await, &reply[4..]);
+        assert_temporary(server.deliver("smtp://", "?tls=none").await, reply.get(4..).unwrap_or_default());
     }
 }
 
@@ -740,7 +992,7 @@ async fn an_accepted_e_mail_is_delivered_whatever_follows() {
     let refuses = Manners { says: Some(("QUIT", "500 what?")), ..Manners::default() };
     for manners in [hangs, refuses] {
         let server = MailServer::start(manners).await;
-        assert_eq!(server.deliver("smtp://", "?tls=none").await.unwrap(), Delivered::Sent);
+        server.deliver("smtp://", "?tls=none").await.unwrap();
         assert_eq!(server.emails().len(), 1);
     }
 }
@@ -753,7 +1005,7 @@ async fn nothing_is_sent_in_clear_where_encryption_is_required() {
         assert_temporary(outcome, "STARTTLS is not supported");
     }
     assert!(server.verbs().iter().all(|verb| verb == "EHLO" || verb == "QUIT"), "{:?}", server.verbs());
-    assert_eq!(server.deliver("smtp://", "?tls=opportunistic").await.unwrap(), Delivered::Sent);
+    server.deliver("smtp://", "?tls=opportunistic").await.unwrap();
 }
 
 /// A certificate for `localhost` that signs itself, in `folder`: `cert.pem` and `key.pem`.
@@ -793,7 +1045,7 @@ async fn an_e_mail_goes_encrypted_by_starttls_and_by_tls() {
         let folder = tempfile::tempdir().unwrap();
         make_certificate(folder.path());
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "an_e_mail_goes_encrypted_by_starttls_and_by_tls", "--nocapture"])
+            .args(["--exact", "notify::an_e_mail_goes_encrypted_by_starttls_and_by_tls", "--nocapture"])
             .env(FOLDER, folder.path())
             .env("SSL_CERT_FILE", folder.path().join("cert.pem"))
             .output()
@@ -810,7 +1062,7 @@ async fn an_e_mail_goes_encrypted_by_starttls_and_by_tls() {
         (from_the_start, format!("smtps://{account}"), ""),
     ] {
         let server = MailServer::start(encrypting(&folder, offers)).await;
-        assert_eq!(server.deliver(&scheme, query).await.unwrap(), Delivered::Sent);
+        server.deliver(&scheme, query).await.unwrap();
         assert_eq!(server.emails().len(), 1);
         for (command, encrypted) in &server.heard.lock().unwrap().commands {
             assert!(
@@ -855,7 +1107,7 @@ impl Logged {
 async fn a_message_can_be_told_to_the_log() {
     let logged = Logged::default();
     let guard = logged.begin();
-    assert_eq!(Log.deliver(&any_notice()).await.unwrap(), Delivered::Sent);
+    Log.deliver(&any_notice()).await.unwrap();
     drop(guard);
     let text = logged.text();
     assert!(text.contains("INFO") && text.contains(r#"type="notice""#), "{text}");

@@ -1,14 +1,12 @@
 //! A whole fleet that comes back at once, to the program as it is run.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::support::processes::{Deployment, PATIENCE};
+use crate::support::world::{BrokerKind, StoreKind};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
-use support::processes::{Deployment, PATIENCE};
-use support::world::{BrokerKind, StoreKind};
 use taskcluster_pulse::clock::{Clock, SystemClock};
 use taskcluster_pulse::hawk::Signer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

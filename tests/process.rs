@@ -1,27 +1,27 @@
 //! The program as its users run it: real processes on the real RabbitMQ and on either store.
 
-#[path = "process/canary.rs"]
 mod canary;
-#[path = "process/chaos.rs"]
 mod chaos;
-#[path = "process/claiming.rs"]
 mod claiming;
-#[path = "process/keys.rs"]
+mod clock;
+mod dockerflow;
+mod doctor;
+mod ends;
+mod files;
 mod keys;
-#[path = "process/kills.rs"]
 mod kills;
-#[path = "process/obstacles.rs"]
+mod metrics;
+mod neighbours;
 mod obstacles;
-#[path = "process/outages.rs"]
 mod outages;
-#[path = "process/starting.rs"]
 mod starting;
-#[path = "process/stopping.rs"]
 mod stopping;
-mod support;
-#[path = "process/tasks.rs"]
+mod strangers;
 mod tasks;
 
+use crate::support::processes::Deployment;
+use crate::support::rabbitmq::log_in;
+use crate::support::world::{BrokerKind, StoreKind};
 use lapin::options::{
     BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
@@ -29,9 +29,6 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, ExchangeKind};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use support::processes::Deployment;
-use support::rabbitmq::log_in;
-use support::world::{BrokerKind, StoreKind};
 
 /// Randomness that can be repeated: the seed is shown where a test fails, and taken from `PULSE_TEST_SEED` where that is
 /// set.

@@ -1,24 +1,20 @@
 //! The program behind a reverse proxy, a real nginx that ends TLS, configured as `docs/operating.md` shows.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Instant;
 
-use rand::RngExt as _;
+use crate::support::nginx::{Nginx, free_port};
+use crate::support::processes::{ACCESS_TOKEN, CLIENT_ID, Deployment, PATIENCE, Program};
+use crate::support::rabbitmq::eventually;
+use crate::support::world::{BrokerKind, StoreKind};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use reqwest::{Certificate, Client, RequestBuilder, Response, redirect};
 use serde_json::Value;
-use support::processes::{ACCESS_TOKEN, CLIENT_ID, Deployment, PATIENCE, Program};
-use support::rabbitmq::eventually;
-use support::world::{BrokerKind, StoreKind};
 use taskcluster_pulse::clock::{Clock, SystemClock};
 use taskcluster_pulse::hawk::Signer;
 use tempfile::TempDir;
 use url::Url;
-
-mod support;
 
 /// Where the proxy's connections to the service come from.
 const PROXY: &str = "127.0.0.3";
@@ -26,55 +22,16 @@ const PROXY: &str = "127.0.0.3";
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 const CLAIM: &str = "api/pulse/v1/namespace/taskcluster-x";
 
-/// A running nginx that passes everything on. It is killed when this is dropped.
-struct Nginx(Child);
-
-impl Nginx {
-    /// Starts it at this port of 127.0.0.1, with the certificate in `folder`, in front of `service`.
-    async fn start(folder: &Path, port: u16, service: &Url) -> Nginx {
-        let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operating.md")).unwrap();
-        let documented = guide.split("```nginx\n").nth(1).unwrap().split("```").next().unwrap();
-        let documented = documented.replace("http://127.0.0.1:8080", service.as_str().trim_end_matches('/'));
-        let folders =
-            ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path temp;"));
-        let config = format!(
-            "daemon off; master_process off; pid nginx.pid; error_log stderr;\nevents {{}}\nhttp {{\naccess_log off; {}\n\
-             server {{\nlisten 127.0.0.1:{port} ssl;\nssl_certificate cert.pem; ssl_certificate_key key.pem;\n\
-             proxy_bind {PROXY};\n{documented}}}\n}}\n",
-            folders.join(" ")
-        );
-        fs::write(folder.join("nginx.conf"), config).unwrap();
-        let mut command = Command::new(program());
-        command.arg("-p").arg(folder).arg("-c").arg(folder.join("nginx.conf")).args(["-e", "stderr"]);
-        let mut nginx = Nginx(command.stdin(Stdio::null()).spawn().unwrap());
-        let began = Instant::now();
-        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            assert!(nginx.0.try_wait().unwrap().is_none() && began.elapsed() < PATIENCE, "nginx does not start");
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-        nginx
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Where nginx is, as script/bootstrap finds it.
-fn program() -> String {
-    let bootstrap = Path::new(env!("CARGO_MANIFEST_DIR")).join("script/bootstrap");
-    let found = Command::new(bootstrap).args(["--locate", "nginx"]).output().unwrap();
-    assert!(found.status.success(), "this test needs a real nginx. Run script/bootstrap nginx, which installs one.");
-    format!("{}/nginx", String::from_utf8(found.stdout).unwrap().trim())
-}
-
-/// A port that is free, and not one of those that the kernel gives to outgoing connections.
-fn free_port() -> u16 {
-    let mut ports = std::iter::repeat_with(|| rand::rng().random_range(20_000..32_000));
-    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
+/// An nginx at this port of 127.0.0.1 that passes everything on, with the certificate in `folder`, in front of `service`.
+async fn in_front(folder: &Path, port: u16, service: &Url) -> Nginx {
+    let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operating.md")).unwrap();
+    let documented = guide.split("```nginx\n").nth(1).unwrap().split("```").next().unwrap();
+    let documented = documented.replace("http://127.0.0.1:8080", service.as_str().trim_end_matches('/'));
+    let server = format!(
+        "server {{\nlisten 127.0.0.1:{port} ssl;\nssl_certificate cert.pem; ssl_certificate_key key.pem;\n\
+         proxy_bind {PROXY};\n{documented}}}"
+    );
+    Nginx::start(folder, port, &server).await
 }
 
 /// A service behind a proxy.
@@ -111,7 +68,7 @@ impl Proxied {
             deployment.set(name, value);
         }
         let (service, inside) = deployment.serve(&["web"]).await;
-        let nginx = Nginx::start(folder.path(), port, &inside).await;
+        let nginx = in_front(folder.path(), port, &inside).await;
         let certificate = Certificate::from_pem(made.cert.pem().as_bytes()).unwrap();
         let http = client().tls_certs_only([certificate]).local_address(CLIENT).build().unwrap();
         Proxied { deployment, service, inside, outside, http, _nginx: nginx, _folder: folder }

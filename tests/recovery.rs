@@ -1,20 +1,18 @@
 //! Disasters, and the way out of each that docs/recovery.md describes.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::support::fake_broker::{FakeBroker, Queue};
+use crate::support::postgres::TestDatabase;
+use crate::support::processes::{Answer, CRYPTO_KEY, Deployment, Ended};
+use crate::support::rabbitmq::eventually;
+use crate::support::world::{BrokerKind, Side, StoreKind};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
-use support::fake_broker::{FakeBroker, Queue};
-use support::postgres::TestDatabase;
-use support::processes::{Answer, CRYPTO_KEY, Deployment, Ended};
-use support::rabbitmq::eventually;
-use support::world::{BrokerKind, Side, StoreKind};
 use taskcluster_pulse::clock::{Clock as _, SystemClock};
 use taskcluster_pulse::domain::inventory::QueueKind;
 use taskcluster_pulse::taskcluster::TaskclusterError;
@@ -23,7 +21,7 @@ const NAME: &str = "taskcluster-x";
 const QUEUE: &str = "queue/taskcluster-x/all";
 
 /// Short enough to be waited for, and long enough to do something before it is over.
-const INTERVAL: &str = "8 s";
+const INTERVAL: &str = "12 s";
 
 fn fake(deployment: &Deployment) -> &FakeBroker {
     match &deployment.side {
@@ -95,7 +93,7 @@ async fn with_interval(store: StoreKind) -> Deployment {
     let mut deployment = Deployment::new(store, BrokerKind::Fake).await;
     deployment.set("NAMESPACE_ROTATION_INTERVAL", INTERVAL);
     deployment.set("WORKER_ROTATE_INTERVAL", "1 s");
-    deployment.set("RABBIT_REQUEST_TIMEOUT", "800 ms");
+    deployment.set("RABBIT_REQUEST_TIMEOUT", "1200 ms");
     deployment
 }
 
@@ -158,11 +156,15 @@ async fn after_an_old_backup_is_restored_what_was_claimed_since_is_not_expired_o
     declare_queue(&deployment);
 
     copy(&deployment, true);
-    let planned = eventually("the end that the backup knows", async || {
-        let planned = succeeds(&deployment, &["expire-namespaces", "--dry-run"]).await;
-        planned.stdout.contains("expire namespace").then_some(())
-    });
-    planned.await;
+    {
+        // Only time in which programs could claim brings the end nearer.
+        let (_web, _) = deployment.serve(&["web"]).await;
+        let planned = eventually("the end that the backup knows", async || {
+            let planned = succeeds(&deployment, &["expire-namespaces", "--dry-run"]).await;
+            planned.stdout.contains("expire namespace").then_some(())
+        });
+        planned.await;
+    }
     deployment.set("MAX_ROTATION_HOLD", "0s");
     succeeds(&deployment, &["rotate-namespaces"]).await;
     claim(&deployment).await.unwrap();
@@ -173,7 +175,8 @@ async fn after_an_old_backup_is_restored_what_was_claimed_since_is_not_expired_o
 }
 
 #[tokio::test]
-async fn after_the_database_is_lost_nothing_is_deleted_and_a_claim_brings_a_namespace_back_with_its_queues() {
+async fn after_the_database_is_lost_nothing_is_deleted_and_a_claim_brings_a_namespace_back_once_its_users_are_taken_over()
+ {
     let mut deployment = with_interval(StoreKind::Postgres).await;
     let before = claim(&deployment).await.unwrap();
     declare_queue(&deployment);
@@ -187,6 +190,16 @@ async fn after_the_database_is_lost_nothing_is_deleted_and_a_claim_brings_a_name
     assert!(logs_in(&deployment, &before).await && has_queue(&deployment), "what is unknown is left alone");
     let told = succeeds(&deployment, &["monitor-rabbit", "--dry-run"]).await;
     assert!(told.stdout.contains("not in the store (1): taskcluster-x"), "{told:?}");
+
+    // Nobody can tell that the users are ours; the operator can.
+    let refused = claim(&deployment).await.map(drop).unwrap_err();
+    assert!(matches!(&refused, TaskclusterError::Refused { status: 409, .. }), "{refused}");
+    let planned = succeeds(&deployment, &["take-over-users"]).await;
+    let former = planned.stdout.lines().find_map(|line| line.split("it is of ").nth(1)).unwrap().to_owned();
+    assert!(planned.stdout.contains("taskcluster-x-1") && planned.stdout.contains("changed 0"), "{planned:?}");
+    let taken = succeeds(&deployment, &["take-over-users", "--from", &former]).await;
+    assert!(taken.stdout.contains("changed 2"), "{taken:?}");
+    assert!(logs_in(&deployment, &before).await, "what clients hold is as it was");
 
     let after = claim(&deployment).await.unwrap();
     assert!(logs_in(&deployment, &after).await && has_queue(&deployment));

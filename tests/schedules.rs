@@ -4,13 +4,18 @@
 //! promises is checked.
 //!
 //! `PULSE_TEST_SCHEDULES` is how many schedules are run, `PULSE_TEST_SEED` which one is the first. One that fails is shrunk
-//! and printed; put into a file in `schedules/replays`, it is run with every test from then on. `PULSE_TEST_SEARCHES` is how
-//! often each planted fault is searched for. `script/soak` runs millions.
+//! and printed; put into a file in `schedules/replays`, it is run with every test from then on. `script/soak` runs millions.
+//!
+//! Each planted fault has to be found by the schedule that is kept for it in `schedules/planted`, or else by a search.
+//! `PULSE_TEST_SEARCHES` is how often each is searched for whatever is kept, `PULSE_TEST_PLANT` the only one that is, and with
+//! `PULSE_TEST_KEEP` what a search finds is kept.
 
 #[path = "schedules/checks.rs"]
 mod checks;
 #[path = "schedules/choose.rs"]
 mod choose;
+#[path = "schedules/cuts.rs"]
+mod cuts;
 #[path = "schedules/gate.rs"]
 mod gate;
 #[path = "schedules/meddling.rs"]
@@ -27,6 +32,9 @@ mod shrink;
 mod state;
 #[path = "schedules/step.rs"]
 mod step;
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use planted::Plant;
 use schedule::Schedule;
@@ -51,7 +59,7 @@ fn run(seed: u64, plant: Option<Plant>) -> Result<(), String> {
 #[test]
 fn every_promise_is_kept_under_random_schedules() {
     let first = number("PULSE_TEST_SEED", rand::random::<u32>().into());
-    for seed in first..first + number("PULSE_TEST_SCHEDULES", 3000) {
+    for seed in first..first + number("PULSE_TEST_SCHEDULES", 1000) {
         if let Err(fault) = run(seed, None) {
             panic!("{fault}");
         }
@@ -74,21 +82,59 @@ fn every_replay_is_kept() {
 /// How many schedules a planted fault may take. Most take a hundred, some ten thousand.
 const MOST: u64 = 100_000;
 
-/// How many schedules it takes to find a planted fault, the one that fails included; and what is found.
-fn search(plant: Plant, first: u64) -> (u64, String) {
-    let find = |n| choose::run(first + n, Some(plant)).1.err().map(|fault| (n + 1, fault));
+/// How many schedules it takes to find a planted fault, the one that fails included; and what is found, as a replay too.
+fn search(plant: Plant, first: u64) -> (u64, String, String) {
+    let find = |n| {
+        let (failed, ran) = choose::run(first + n, Some(plant));
+        // What fails without it is another fault.
+        let fault = ran.err().and_then(|_| shrink::fault_of(&failed.setup, &failed.steps, Some(plant)))?;
+        Some((n + 1, fault, failed))
+    };
     let found = (0..MOST).find_map(find);
-    found.unwrap_or_else(|| panic!("{plant:?} was not found in {MOST} schedules from PULSE_TEST_SEED={first} on"))
+    let (count, fault, failed) =
+        found.unwrap_or_else(|| panic!("{plant:?} was not found in {MOST} schedules from PULSE_TEST_SEED={first} on"));
+    (count, fault, step::write(&failed.setup, &failed.steps))
+}
+
+/// The schedule that is kept for a planted fault: it fails with the fault, and with it alone.
+fn kept(plant: Plant) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/schedules/planted")).join(format!("{plant:?}.jsonl"))
+}
+
+/// What the schedule that is kept for a planted fault finds, if it still does.
+fn found_by_kept(plant: Plant) -> Option<String> {
+    let (setup, steps) = step::read(&std::fs::read_to_string(kept(plant)).ok()?);
+    shrink::fault_of(&setup, &steps, Some(plant))
+}
+
+/// Searches for a planted fault, and keeps the schedule that finds it where that is wanted.
+fn find(plant: Plant, first: u64, searches: u64) {
+    let mut found: Vec<_> = (0..searches).map(|n| search(plant, first + n * MOST)).collect();
+    found.sort();
+    let (median, fault, replay) = &found[found.len() / 2];
+    println!("{plant:?}: found in {median} schedules: {fault}");
+    if std::env::var_os("PULSE_TEST_KEEP").is_some() {
+        let (setup, steps) = step::read(replay);
+        let (steps, _) = shrink::shrink(&setup, &steps, Some(plant));
+        std::fs::write(kept(plant), step::write(&setup, &steps)).unwrap();
+    }
 }
 
 #[test]
 fn each_planted_fault_is_found() {
     let first = number("PULSE_TEST_SEED", rand::random::<u32>().into());
-    for plant in Plant::ALL {
-        let mut searches: Vec<_> =
-            (0..number("PULSE_TEST_SEARCHES", 1)).map(|n| search(plant, first + n * MOST)).collect();
-        searches.sort();
-        let (median, fault) = &searches[searches.len() / 2];
-        println!("{plant:?}: found in {median} schedules: {fault}");
-    }
+    let only = std::env::var("PULSE_TEST_PLANT").ok();
+    let searches = number("PULSE_TEST_SEARCHES", 0);
+    let wanted = |plant: &Plant| only.as_ref().is_none_or(|only| format!("{plant:?}") == *only);
+    let plants = Mutex::new(Plant::ALL.into_iter().filter(wanted));
+    let find_all = || {
+        while let Some(plant) = { plants.lock().unwrap().next() } {
+            match (searches == 0).then(|| found_by_kept(plant)).flatten() {
+                Some(fault) => println!("{plant:?}: found by the schedule that is kept for it: {fault}"),
+                None => find(plant, first, searches.max(1)),
+            }
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| (0..cores).for_each(|_| drop(scope.spawn(find_all))));
 }

@@ -19,15 +19,16 @@ use crate::world::{World, name, namespaces};
 
 const CONNECTIONS: [usize; 3] = [1, 8, 32];
 /// Half of them for claims that change nothing, half for the others.
-const NAMESPACES: usize = 512;
-const NEVER: Timestamp = Timestamp::from_millis(4_102_444_800_000);
+pub const NAMESPACES: usize = 512;
+/// When those end that no claim is to change.
+pub const NEVER: Timestamp = Timestamp::from_millis(4_102_444_800_000);
 const PERIOD: Duration = Duration::from_millis(1500);
 const WARM_UP: Duration = Duration::from_millis(300);
 const SIGNER: Signer<'_> = Signer { id: "bench", key: "a-key-of-the-benchmark-alone", ext: None };
 
 /// What is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Request {
+pub enum Request {
     /// The floor.
     Ping,
     /// A claim that changes nothing, so that the store is only read.
@@ -38,7 +39,7 @@ enum Request {
 
 /// Samples of one kind of request at one number of connections.
 #[derive(Default)]
-struct Samples {
+pub struct Samples {
     per_second: Vec<f64>,
     median: Vec<f64>,
     p99: Vec<f64>,
@@ -51,28 +52,34 @@ pub async fn measure(world: &World, repeat: u32, report: &mut Report) -> Result<
     let mut all = namespaces(NAMESPACES, Duration::from_secs(36_000), Duration::ZERO);
     all.iter_mut().for_each(|namespace| namespace.expires = NEVER);
     for database in &world.databases("claims", &all).await? {
-        let (id, key) = (SIGNER.id, SIGNER.key);
-        let clients = json!([{"clientId": id, "accessToken": key, "scopes": ["pulse:namespace:taskcluster-*"]}]);
-        let server = Server::start(world, database, &[("STATIC_CLIENTS", clients.to_string())])?;
-        let api = server.root.join("api/pulse/v1/")?;
+        let variables = variables();
+        let server = Server::start(world, database, &variables)?;
+        let baseline =
+            database.of_baseline().map(|database| Server::start(world, &database, &variables)).transpose()?;
         for connections in CONNECTIONS {
             let [mut ping, mut same, mut longer] = [Samples::default(), Samples::default(), Samples::default()];
+            let (mut same_before, mut longer_before) = (Samples::default(), Samples::default());
             for _ in 0..repeat {
-                let turns = [(Request::Ping, &mut ping), (Request::Same, &mut same), (Request::Longer, &mut longer)];
-                for (request, samples) in turns {
-                    load(&api, request, connections, WARM_UP).await?;
-                    let (_, before) = measure::cpu_of(server.running.id())?;
-                    let latencies = load(&api, request, connections, PERIOD).await?;
-                    let (_, after) = measure::cpu_of(server.running.id())?;
-                    samples.add(latencies, after - before);
+                ping.measure(&server, Request::Ping, connections).await?;
+                for (request, ours, before) in
+                    [(Request::Same, &mut same, &mut same_before), (Request::Longer, &mut longer, &mut longer_before)]
+                {
+                    ours.measure(&server, request, connections).await?;
+                    if let Some(baseline) = &baseline {
+                        before.measure(baseline, request, connections).await?;
+                    }
                 }
             }
             for (samples, kind) in [(&same, "changing nothing"), (&longer, "with a new expiry")] {
                 let what = format!("claims {kind}, {}, {connections} connections", database.name);
-                report.add(what.clone(), "per s", &samples.per_second, "ping", &ping.per_second);
-                report.add(what.clone(), "ms p50", &samples.median, "ping", &ping.median);
-                report.add(what.clone(), "ms p99", &samples.p99, "ping", &ping.p99);
-                report.add(what, "ms computing", &samples.cpu, "ping", &ping.cpu);
+                samples.report(report, &what, "ping", &ping);
+            }
+            if baseline.is_some() {
+                let pairs = [(&same, "changing nothing", &same_before), (&longer, "with a new expiry", &longer_before)];
+                for (samples, kind, before) in pairs {
+                    let what = format!("claims {kind}, {}, {connections} connections", database.name);
+                    samples.report(report, &what, "baseline", before);
+                }
             }
         }
     }
@@ -80,6 +87,25 @@ pub async fn measure(world: &World, repeat: u32, report: &mut Report) -> Result<
 }
 
 impl Samples {
+    /// Has a server answer such requests for a while.
+    pub async fn measure(&mut self, server: &Server, request: Request, connections: usize) -> Result<()> {
+        let api = server.root.join("api/pulse/v1/")?;
+        load(&api, request, connections, WARM_UP).await?;
+        let (_, before) = measure::cpu_of(server.running.id())?;
+        let latencies = load(&api, request, connections, PERIOD).await?;
+        let (_, after) = measure::cpu_of(server.running.id())?;
+        self.add(latencies, after - before);
+        Ok(())
+    }
+
+    /// Tells them next to others.
+    pub fn report(&self, report: &mut Report, what: &str, counterpart: &'static str, other: &Samples) {
+        report.add(what.to_owned(), "per s", &self.per_second, counterpart, &other.per_second);
+        report.add(what.to_owned(), "ms p50", &self.median, counterpart, &other.median);
+        report.add(what.to_owned(), "ms p99", &self.p99, counterpart, &other.p99);
+        report.add(what.to_owned(), "ms computing", &self.cpu, counterpart, &other.cpu);
+    }
+
     fn add(&mut self, mut latencies: Vec<f64>, cpu: f64) {
         latencies.sort_by(f64::total_cmp);
         let at = |share: f64| latencies[(latencies.len() as f64 * share) as usize];
@@ -123,11 +149,26 @@ async fn send(client: &Client, api: &Url, request: Request, number: usize) -> Re
         Request::Same => NEVER.to_string(),
         Request::Longer => now.plus(Duration::from_secs(4 * 3600)).to_string(),
     };
-    let url = api.join(&format!("namespace/{}", name(number)))?;
+    claim(client, api, name(number).as_str(), &expires).await
+}
+
+/// The variables of a server that serves the signer of these requests.
+pub fn variables() -> [(&'static str, String); 1] {
+    let (id, key) = (SIGNER.id, SIGNER.key);
+    let clients = json!([{"clientId": id, "accessToken": key, "scopes": ["pulse:namespace:taskcluster-*"]}]);
+    [("STATIC_CLIENTS", clients.to_string())]
+}
+
+/// Claims a namespace, to expire then.
+pub async fn claim(client: &Client, api: &Url, namespace: &str, expires: &str) -> Result<()> {
+    let now = SystemClock.now();
+    let url = api.join(&format!("namespace/{namespace}"))?;
     let body = json!({"expires": expires, "contact": "owner@example.com"}).to_string();
     let signature = SIGNER.header("POST", &url, Some(("application/json", body.as_bytes())), now);
     let sent = client.post(url).header("authorization", signature).header("content-type", "application/json");
-    let answer: Value = serde_json::from_slice(&sent.body(body).send().await?.error_for_status()?.bytes().await?)?;
-    ensure!(answer["expires"] == expires.as_str(), "a claim was answered {answer}");
+    let answer = sent.body(body).send().await?;
+    let (status, answer) = (answer.status(), answer.text().await?);
+    let is_right = serde_json::from_str(&answer).is_ok_and(|answer: Value| answer["expires"] == expires);
+    ensure!(status.is_success() && is_right, "a claim was answered {status}: {answer}");
     Ok(())
 }

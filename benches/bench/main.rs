@@ -5,13 +5,19 @@
 //! its own, and the raw calls in another one (this program, called with `raw`), each from its start to its end.
 
 mod claims;
+mod expire;
+mod first;
+mod growth;
+mod large;
 mod measure;
 mod outages;
 mod pure;
+mod queues;
 mod raw;
 mod report;
 mod rotate;
 mod server;
+mod storm;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 mod sweep;
@@ -50,10 +56,22 @@ struct Arguments {
 enum Part {
     /// Rotating 2,000 namespaces, next to as many PUTs of a user.
     Rotate,
+    /// First claims over HTTP, next to the four PUTs that make two users with permissions.
+    First,
+    /// Expiring 500 namespaces, next to the deletions of what they have.
+    Expire,
+    /// 5,000 clients at once; next to a baseline alone.
+    Storm,
+    /// Sweeping with 100,000 namespaces and with 50,000 queues, next to a stand-in for the broker.
+    Large,
     /// Sweeping and expiring with 10,000 queues and 500 namespaces, next to the listings alone.
     Sweep,
+    /// Listing 100 of 10,000 queues over HTTP, next to the listing alone and to pings.
+    Queues,
     /// Claims over HTTP, next to pings of the same server.
     Claims,
+    /// Claims with up to a million namespaces stored, next to those with few.
+    Growth,
     /// Instructions of the pure parts, counted by valgrind, next to the cryptography and look-ups in them.
     Instructions,
     /// Claims while broker, database and auth service are down in turn; alone.
@@ -112,6 +130,24 @@ fn main() -> Result<()> {
         }
         if wanted(Part::Claims) {
             claims::measure(&world, repeat, &mut report).await?;
+        }
+        if wanted(Part::Growth) {
+            growth::measure(&world, repeat, &mut report).await?;
+        }
+        if wanted(Part::First) {
+            first::measure(&world, repeat, &mut report).await?;
+        }
+        if wanted(Part::Expire) {
+            expire::measure(&world, repeat, &mut report).await?;
+        }
+        if wanted(Part::Storm) {
+            storm::measure(&world, repeat, &mut report).await?;
+        }
+        if wanted(Part::Large) {
+            large::measure(&world, repeat, &mut report).await?;
+        }
+        if wanted(Part::Queues) {
+            queues::measure(&world, repeat, &mut report).await?;
         }
         if wanted(Part::Sweep) {
             // Last, because its queues stay.

@@ -62,8 +62,17 @@ pub fn raw_calls(arguments: &[&str]) -> Result<Run> {
 
 /// The most memory that the process had at once so far, in MiB.
 pub fn peak_of(process: u32) -> Option<f64> {
+    mebibytes(process, "VmHWM:")
+}
+
+/// The memory that the process has now, in MiB.
+pub fn memory_of(process: u32) -> Option<f64> {
+    mebibytes(process, "VmRSS:")
+}
+
+fn mebibytes(process: u32, what: &str) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(what))?;
     let kib: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib / 1024.0)
 }
@@ -93,6 +102,11 @@ impl Samples {
         self.cpu.push(run.cpu);
         self.peaks.push(run.peak);
     }
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.seconds.is_empty()
+    }
+
     /// Reports these of ours next to raw ones.
     pub fn report(&self, report: &mut Report, what: &str, counterpart: &'static str, raw: &Samples) {
         report.add(what.to_owned(), "s", &self.seconds, counterpart, &raw.seconds);

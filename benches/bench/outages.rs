@@ -5,7 +5,9 @@
 //! worker, all with default settings but for the rotation interval. Half of the clients stand in the program's own list;
 //! the auth service knows the others. Passwords are due for their switch at moments that are spread over a whole interval.
 
+mod caller;
 mod clients;
+mod phases;
 mod tally;
 
 use std::sync::Arc;
@@ -20,24 +22,23 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use clap::Args;
 use serde_json::json;
-use taskcluster_pulse::auth::Authenticator;
-use taskcluster_pulse::auth::clients::{AccessToken, Client, LocalDirectory};
-use taskcluster_pulse::auth::roles::Roles;
+use taskcluster_pulse::access::Authenticator;
+use taskcluster_pulse::access::clients::{AccessToken, Client, LocalDirectory};
+use taskcluster_pulse::access::roles::Roles;
 use taskcluster_pulse::clock::{Clock, SystemClock};
 use taskcluster_pulse::domain::namespace::Namespace;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use self::clients::{Caller, Scene};
+use self::caller::Caller;
+use self::clients::Scene;
+use self::phases::{NAMESPACES, Neighbour, PHASES};
 pub use self::tally::Tally;
 use crate::server::{Running, Server};
 use crate::support::fake_auth;
 use crate::support::pulse::Api;
 use crate::support::services::{Part, Services};
 use crate::world::{World, namespaces, variable};
-
-/// How many namespaces are claimed, half of them by clients of either kind.
-const NAMESPACES: usize = 48;
 
 /// Which scopes all clients have.
 const SCOPE: &str = "pulse:namespace:taskcluster-*";
@@ -61,25 +62,6 @@ impl Plan {
         Duration::from_secs(60) * self.rotation.unwrap_or(self.minutes)
     }
 }
-
-/// What can be down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Neighbour {
-    Broker,
-    Database,
-    Auth,
-}
-
-/// How the run goes on, with how many tenths of it each part takes.
-const PHASES: [(&str, Option<Neighbour>, u32); 7] = [
-    ("all up", None, 1),
-    ("broker down", Some(Neighbour::Broker), 2),
-    ("all up again", None, 1),
-    ("database down", Some(Neighbour::Database), 2),
-    ("all up again", None, 1),
-    ("auth down", Some(Neighbour::Auth), 2),
-    ("all up again", None, 1),
-];
 
 /// Claims all the while, and tells what came of it.
 pub async fn measure(world: &World, plan: Plan) -> Result<Tally> {

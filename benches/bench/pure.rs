@@ -12,16 +12,21 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use futures::FutureExt as _;
-use taskcluster_pulse::auth::clients::{AccessToken, Client, LocalDirectory};
-use taskcluster_pulse::auth::origin::Origin;
-use taskcluster_pulse::auth::roles::Roles;
-use taskcluster_pulse::auth::scope::{self, Expression};
-use taskcluster_pulse::auth::{Authenticator, SignedRequest};
+use taskcluster_pulse::access::clients::{AccessToken, Client, LocalDirectory};
+use taskcluster_pulse::access::origin::Origin;
+use taskcluster_pulse::access::roles::Roles;
+use taskcluster_pulse::access::scope::{self, Expression};
+use taskcluster_pulse::access::{Authenticator, Read, SignedRequest};
 use taskcluster_pulse::clock::Timestamp;
+use taskcluster_pulse::domain::account::AccountPolicy;
 use taskcluster_pulse::domain::expiry::{ExpiryPolicy, plan_expiry};
+use taskcluster_pulse::domain::guard::GuardPolicy;
+use taskcluster_pulse::domain::identity::Tag;
 use taskcluster_pulse::domain::inventory::{BrokerPermissions, BrokerQueue, BrokerUser, Inventory, QueueKind};
-use taskcluster_pulse::domain::name::{Slot, USER_TAG};
+use taskcluster_pulse::domain::ladder::{self, Measure, Thresholds};
+use taskcluster_pulse::domain::name::Slot;
 use taskcluster_pulse::domain::namespace::Namespace;
+use taskcluster_pulse::domain::owner::Groups;
 use taskcluster_pulse::domain::plan::Brakes;
 use taskcluster_pulse::domain::snapshot::Snapshot;
 use taskcluster_pulse::domain::sweep::{SweepPolicy, plan_sweep};
@@ -58,6 +63,7 @@ const QUEUES_EACH: usize = 20;
 const URL: &str = "http://127.0.0.1:8080/api/pulse/v1/namespace/taskcluster-bench-1";
 const BODY: &[u8] = br#"{"expires": "2026-12-01T00:00:00.000Z", "contact": "owner@example.com"}"#;
 const JSON: &str = "application/json";
+const TAG: &str = "taskcluster-pulse-bench";
 const KEY: &str = "a-key-of-the-benchmark-alone";
 
 /// Fails where valgrind is not installed.
@@ -141,7 +147,7 @@ fn verify(work: Work, times: u32) -> Result<()> {
     for _ in 0..times {
         if work == Work::Verify {
             // A client of our own is checked without waiting for anybody.
-            let checked = authenticator.authenticate(black_box(&request), "", now).now_or_never();
+            let checked = authenticator.authenticate(&Read::of(black_box(&request)), "", now).now_or_never();
             let caller = checked.context("a local client should be checked at once")??;
             caller.verify_payload(JSON, black_box(BODY))?;
         } else {
@@ -171,22 +177,45 @@ fn plan(work: Work, times: u32) -> Result<()> {
     // The clock moves from run to run, and no decision may depend on that.
     let now = namespaces(1, Duration::ZERO, Duration::ZERO)[0].created;
     let seen = snapshot(namespaces(NAMESPACES, Duration::from_secs(36_000), Duration::from_secs(1800)));
-    let brakes = Brakes { most: 500, percent: 25 };
+    let brakes = Brakes { most: 500, percent: 25, owner_percent: 50 };
+    let tag = Tag::from_stored(TAG.to_owned());
+    let thresholds = Thresholds { alert: 4000, delete: 8000, unacked_alert: 1000, unacked_limit: 4000 };
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    let ladder = ladder::Policy::new(Measure::Delete, minutes(15), minutes(5), minutes(1440), minutes(2));
     let sweep = SweepPolicy {
+        limits: taskcluster_pulse::domain::limits::LimitsPolicy::default(),
         names: names(),
-        alert_threshold: 4000,
-        delete_threshold: 8000,
+        groups: Groups::default(),
+        accounts: AccountPolicy {
+            names: vec![],
+            reserved: vec![],
+            lifetime: minutes(525_600),
+            retire_after: minutes(43_200),
+        },
+        guard: GuardPolicy::new(thresholds, ladder),
         connection_max_lifetime: Duration::from_secs(72 * 3600),
-        reminder: Duration::from_secs(86_400),
         margin: Duration::from_secs(30),
         brakes,
     };
     let hour = Duration::from_secs(3600);
-    let expiry = ExpiryPolicy { names: names(), delay: hour, warning: hour, orphans_after: None, margin: hour, brakes };
+    let expiry = ExpiryPolicy {
+        names: names(),
+        groups: Groups::default(),
+        delay: hour,
+        warning: hour,
+        orphans_after: None,
+        margin: hour,
+        reclaim: hour,
+        brakes,
+    };
     for _ in 0..times {
         match work {
-            Work::Sweep => ensure!(plan_sweep(black_box(&seen), now, &sweep).actions.is_empty(), "a sweep of nothing"),
-            Work::Expiry => ensure!(plan_expiry(black_box(&seen), now, &expiry).actions.is_empty(), "nothing expires"),
+            Work::Sweep => {
+                ensure!(plan_sweep(black_box(&seen), &tag, now, &sweep).actions.is_empty(), "a sweep of nothing")
+            }
+            Work::Expiry => {
+                ensure!(plan_expiry(black_box(&seen), now, None, &expiry).actions.is_empty(), "nothing expires")
+            }
             Work::Passwords => ensure!(check_passwords(black_box(&seen)), "a password is not ours"),
             _ => ensure!(look_up(black_box(&seen)) == NAMESPACES * QUEUES_EACH, "a queue is not ours"),
         }
@@ -204,17 +233,19 @@ fn snapshot(namespaces: Vec<Namespace>) -> Snapshot {
             let user = names().user(name, slot);
             let permissions = names().permissions(name);
             inventory.permissions.push(BrokerPermissions { user: user.clone(), permissions });
-            inventory.users.push(BrokerUser { name: user, tags: vec![USER_TAG.to_owned()], hash });
+            inventory.users.push(BrokerUser { name: user, tags: [TAG.to_owned()].into(), hash });
         }
         inventory.queues.extend((0..QUEUES_EACH).map(|number| BrokerQueue {
             name: format!("queue/{name}/tasks-{number}"),
             messages: Some(0),
+            unacked: Some(0),
+            fingerprint: 0,
             kind: QueueKind::Classic,
             exclusive: false,
         }));
         inventory.exchanges.push(format!("exchange/{name}/events"));
     }
-    Snapshot { inventory, namespaces, alerts: Vec::new() }
+    Snapshot { inventory, namespaces, ..Snapshot::default() }
 }
 
 fn check_passwords(seen: &Snapshot) -> bool {

@@ -18,16 +18,26 @@ const COUNT: usize = 2000;
 pub async fn measure(world: &World, repeat: u32, report: &mut Report) -> Result<()> {
     let all = namespaces(COUNT, Duration::ZERO, Duration::from_secs(30 * 86_400));
     let databases = world.databases("rotate", &all).await?;
-    world.make_users(&all).await?;
     for database in &databases {
-        let (mut ours, mut raw) = (Samples::default(), Samples::default());
+        // Each database is a deployment of its own, and has its tag.
+        let tag = database.open().await?.tag().await?;
+        world.make_tagged_users(&all, tag.as_str()).await?;
+        let [mut ours, mut raw, mut before] = [(); 3].map(|()| Samples::default());
+        let baseline = database.of_baseline();
         for _ in 0..repeat {
             make_due(database).await?;
-            raw.add(&raw_calls(&["puts", &COUNT.to_string()])?);
+            raw.add(&raw_calls(&["puts", &COUNT.to_string(), tag.as_str()])?);
             ours.add(&world.task(database, "rotate-namespaces", COUNT)?);
+            if let Some(baseline) = &baseline {
+                make_due(database).await?;
+                before.add(&world.task(baseline, "rotate-namespaces", COUNT)?);
+            }
         }
         let what = format!("rotate {COUNT} namespaces, {}", database.name);
         ours.report(report, &what, "PUT users", &raw);
+        if baseline.is_some() {
+            ours.report(report, &what, "baseline", &before);
+        }
     }
     world.delete_users(&all).await
 }

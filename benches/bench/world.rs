@@ -1,5 +1,6 @@
 //! What is measured on: a broker, two databases, and the program.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -9,11 +10,13 @@ use anyhow::{Context, Result, ensure};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use taskcluster_pulse::clock::{Clock, SystemClock};
-use taskcluster_pulse::domain::name::{Name, Names, Slot, USER_TAG};
+use taskcluster_pulse::domain::barred::Barred;
+use taskcluster_pulse::domain::identity::USER_TAG;
+use taskcluster_pulse::domain::name::{Name, Names, Slot};
 use taskcluster_pulse::domain::namespace::{Namespace, Version};
-use taskcluster_pulse::domain::rotation::{Credentials, Rotation};
+use taskcluster_pulse::domain::rotation::{Login, Rotation};
 use taskcluster_pulse::secret::{Password, PasswordHash};
-use taskcluster_pulse::store::{self, Change, KeyRing, Limits, Record, Store, Write};
+use taskcluster_pulse::store::{self, Change, KeyRing, Record, Store, StoreLimits, Write};
 use tempfile::TempDir;
 use tokio_postgres::NoTls;
 
@@ -40,25 +43,46 @@ pub struct Database {
     /// The kind.
     pub name: &'static str,
     url: String,
+    /// The program that runs on it, where it is not the one that is measured.
+    program: Option<OsString>,
 }
 
 impl Database {
+    /// The same one for the program of another build, that it is measured next to; `None` where none is given.
+    pub fn of_baseline(&self) -> Option<Database> {
+        let program = Some(std::env::var_os("PULSE_BENCH_BASELINE")?);
+        Some(Database { name: self.name, url: self.url.clone(), program })
+    }
+
     /// Opens it as the program does.
     pub async fn open(&self) -> Result<Arc<dyn Store>> {
-        let limits = Limits { timeout: Duration::from_secs(60), ..Limits::default() };
+        let limits = StoreLimits { timeout: Duration::from_secs(60), ..StoreLimits::default() };
         Ok(store::open(&self.url.parse()?, Some(KeyRing::parse(KEYS)?), limits).await?)
     }
 
     /// Writes all of these records, each over the version that it carries.
     pub async fn write(&self, namespaces: &[Namespace]) -> Result<()> {
         let store = self.open().await?;
-        let change = |found: &Namespace| Change { record: Record::Namespace(found.clone()), notices: Vec::new() };
+        let change = |found: &Namespace| Change {
+            record: Record::Namespace(found.clone()),
+            notices: Vec::new(),
+            audits: Vec::new(),
+        };
         for chunk in namespaces.chunks(CHUNK) {
             let written = store.write(&chunk.iter().map(change).collect::<Vec<_>>()).await?;
             ensure!(written.iter().all(|write| *write == Write::Done), "a record was lost");
         }
         Ok(())
     }
+}
+
+/// Runs statements on a PostgreSQL.
+async fn batch(url: &str, statements: &str) -> Result<()> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    let connection = tokio::spawn(connection);
+    client.batch_execute(statements).await?;
+    drop(client);
+    Ok(connection.await??)
 }
 
 /// Everything that is measured on.
@@ -91,11 +115,7 @@ impl World {
     }
 
     async fn postgres(&self, statement: &str) -> Result<()> {
-        let (client, connection) = tokio_postgres::connect(&self.postgres, NoTls).await?;
-        let connection = tokio::spawn(connection);
-        client.batch_execute(statement).await?;
-        drop(client);
-        Ok(connection.await??)
+        batch(&self.postgres, statement).await
     }
 
     /// Two new databases with the current schema and the same rows.
@@ -105,8 +125,8 @@ impl World {
         let (server, _) = self.postgres.rsplit_once('/').context("a URL that ends in /<database>")?;
         let file = self.folder.path().join(&name).join("pulse.sqlite");
         let databases = [
-            Database { name: "PostgreSQL", url: format!("{server}/{name}") },
-            Database { name: "SQLite", url: format!("sqlite:{}", file.display()) },
+            Database { name: "PostgreSQL", url: format!("{server}/{name}"), program: None },
+            Database { name: "SQLite", url: format!("sqlite:{}", file.display()), program: None },
         ];
         std::fs::create_dir(self.folder.path().join(&name))?;
         for database in &databases {
@@ -114,6 +134,14 @@ impl World {
             database.write(namespaces).await?;
         }
         Ok(databases)
+    }
+
+    /// Runs statements on a database itself, whatever the service has in it.
+    pub async fn execute(&self, database: &Database, statements: &str) -> Result<()> {
+        match database.url.strip_prefix("sqlite:") {
+            Some(file) => Ok(rusqlite::Connection::open(file)?.execute_batch(statements)?),
+            None => batch(&database.url, statements).await,
+        }
     }
 
     /// A new file for what a process writes.
@@ -124,7 +152,8 @@ impl World {
     /// The program, with these databases and arguments, and nothing else of our environment.
     pub fn program(&self, database: &Database, arguments: &[&str]) -> Result<Command> {
         let built = env!("CARGO_BIN_EXE_taskcluster-pulse");
-        let mut command = Command::new(std::env::var_os("PULSE_BENCH_PROGRAM").unwrap_or_else(|| built.into()));
+        let ours = || std::env::var_os("PULSE_BENCH_PROGRAM").unwrap_or_else(|| built.into());
+        let mut command = Command::new(database.program.clone().unwrap_or_else(ours));
         command.env_clear().current_dir(self.folder.path()).args(arguments);
         command.stdin(Stdio::null()).stderr(std::fs::File::create(self.log_path())?);
         command.envs([
@@ -135,6 +164,14 @@ impl World {
             ("RABBIT_PASSWORD", &self.password),
             ("SERVER_ADDRESS", "127.0.0.1"),
             ("PORT", "0"),
+            // Claims are compared with pings; both are to be as fast as they can.
+            ("SERVER_SPARE_RATE", "1000000"),
+            ("SERVER_CLIENT_RATE", "1000000"),
+            ("NAMESPACES_PER_CLIENT", "1000000"),
+            // An expiry run may remove all that it sees.
+            ("MONITOR_MAX_REMOVALS", "1000000"),
+            ("MONITOR_MAX_REMOVAL_SHARE", "100%"),
+            ("MONITOR_MAX_OWNER_SHARE", "100%"),
         ]);
         Ok(command)
     }
@@ -158,8 +195,13 @@ impl World {
         Ok(())
     }
 
-    /// Makes the users of these namespaces at the broker, as the service would have.
+    /// Makes the users of these namespaces at the broker, as version 1.0.0 would have.
     pub async fn make_users(&self, namespaces: &[Namespace]) -> Result<()> {
+        self.make_tagged_users(namespaces, USER_TAG).await
+    }
+
+    /// Makes the users of these namespaces at the broker, as the service with this tag would have.
+    pub async fn make_tagged_users(&self, namespaces: &[Namespace], tag: &str) -> Result<()> {
         let names = names();
         for chunk in namespaces.chunks(CHUNK) {
             let (mut users, mut permissions) = (Vec::new(), Vec::new());
@@ -168,7 +210,7 @@ impl World {
                 let hash = namespace.rotation.password_of(slot).map_or_else(PasswordHash::blocked, Password::hash);
                 let may = names.permissions(&namespace.name);
                 users.push(json!({
-                    "name": name, "password_hash": hash.as_str(), "tags": USER_TAG,
+                    "name": name, "password_hash": hash.as_str(), "tags": tag,
                     "hashing_algorithm": "rabbit_password_hashing_sha256",
                 }));
                 permissions.push(json!({
@@ -183,6 +225,26 @@ impl World {
     /// Makes what these definitions say.
     pub async fn define(&self, definitions: &Value) -> Result<()> {
         self.admin(Method::POST, "definitions", definitions).await
+    }
+
+    /// Deletes all users whose names begin with `prefix`.
+    pub async fn delete_users_of(&self, prefix: &str) -> Result<()> {
+        let url = format!("{}/api/users?columns=name", self.api);
+        let client = Client::builder().no_proxy().timeout(Duration::from_secs(60)).build()?;
+        let listed: Value = client
+            .get(url)
+            .basic_auth(&self.username, Some(&self.password))
+            .send()
+            .await?
+            .error_for_status()?
+            .json()
+            .await?;
+        let names = listed.as_array().into_iter().flatten().filter_map(|user| user["name"].as_str());
+        let users: Vec<_> = names.filter(|name| name.starts_with(prefix)).collect();
+        for chunk in users.chunks(CHUNK) {
+            self.admin(Method::POST, "users/bulk-delete", &json!({"users": chunk})).await?;
+        }
+        Ok(())
     }
 
     /// Deletes the users of these namespaces.
@@ -201,21 +263,29 @@ pub fn name(number: usize) -> Name {
 /// Namespaces that have been rotated once, and are due again after `due`.
 pub fn namespaces(count: usize, due: Duration, expires: Duration) -> Vec<Namespace> {
     let now = SystemClock.now();
-    let credentials = |slot| Some(Credentials { slot, password: Password::random() });
+    let login = |slot| Some(Login { slot, password: Password::random() });
     let namespace = |number| Namespace {
         name: name(number),
         contact: "owner@example.com".to_owned(),
         created: now,
         expires: now.plus(expires),
         rotation: Rotation {
-            active: credentials(Slot::One),
-            previous: credentials(Slot::Two),
+            active: login(Slot::One),
+            previous: login(Slot::Two),
             pending: None,
             due: now.plus(due),
             grace: Duration::from_secs(1800),
         },
         gone: None,
         warned: None,
+        claimed_by: None,
+        owners: Vec::new(),
+        exemptions: Vec::new(),
+        requests: Vec::new(),
+        barred: Barred::default(),
+        account: None,
+        end_asked: None,
+        matures: None,
         version: Version::new_at(now),
     };
     (0..count).map(namespace).collect()

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::kinds::{Kind, Wrong};
+use super::json;
+use super::kinds::{Kind, Wrong, slip, slip_of_quotes};
 use crate::clock::Timestamp;
 use crate::secret::Secret;
 
@@ -38,18 +39,19 @@ pub(super) const ROLES: Kind<BTreeMap<String, Vec<String>>> = Kind {
 };
 
 /// A text from the environment is JSON; a value from the file is taken as it is.
-fn json(value: &Value) -> Result<Value, Wrong> {
+pub(super) fn parsed(value: &Value) -> Result<Value, Wrong> {
     match value {
-        // An error of the parser tells the place alone, and nothing of the text.
-        Value::String(text) => {
-            serde_json::from_str(text).map_err(|error| Wrong::because(format!("is not JSON: {error}")))
-        }
+        Value::String(text) => match slip_of_quotes(text.trim()) {
+            Some(slip) => Err(Wrong::because(slip)),
+            // An error of the parser tells the place alone, and nothing of the text.
+            None => json::read(text).map_err(|error| Wrong::because(format!("is not JSON as it must be: {error}"))),
+        },
         other => Ok(other.clone()),
     }
 }
 
 fn clients(value: &Value) -> Result<Vec<Client>, Wrong> {
-    let value = json(value)?;
+    let value = parsed(value)?;
     let list = value.as_array().ok_or(Wrong::Unexpected)?;
     let mut problems = Vec::new();
     let mut seen = BTreeSet::new();
@@ -86,9 +88,12 @@ fn client(entry: &Map<String, Value>) -> Result<Client, Vec<String>> {
     if access_token.is_none() {
         problems.push("accessToken must be a text of 22 to 66 of `[A-Za-z0-9_-]`".to_owned());
     }
+    if entry.get("description").is_some_and(|text| !text.is_string() && !text.is_null()) {
+        problems.push("description must be a text, or be left out".to_owned());
+    }
     let scopes = entry.get("scopes").and_then(scopes);
     if scopes.is_none() {
-        problems.push(SCOPES.to_owned());
+        problems.push(format!("scopes must be a list of texts, each {NAME}"));
     }
     let expires = match entry.get("expires") {
         None | Some(Value::Null) => Some(None),
@@ -106,25 +111,25 @@ fn client(entry: &Map<String, Value>) -> Result<Client, Vec<String>> {
 }
 
 fn roles(value: &Value) -> Result<BTreeMap<String, Vec<String>>, Wrong> {
-    let value = json(value)?;
+    let value = parsed(value)?;
     let mut problems = Vec::new();
     let mut roles = BTreeMap::new();
     for (id, list) in value.as_object().ok_or(Wrong::Unexpected)? {
-        if id.is_empty() || !is_printable(id) {
-            problems.push(format!("role {id:?}: the id of a role must be made of printable ASCII characters"));
+        if id.is_empty() || !is_name(id) {
+            problems.push(format!("role {id:?}: the id of a role must be {NAME}"));
         }
         match scopes(list) {
             Some(scopes) => drop(roles.insert(id.clone(), scopes)),
-            None => problems.push(format!("role {id:?}: {SCOPES}")),
+            None => problems.push(format!("role {id:?}: scopes must be a list of texts, each {NAME}")),
         }
     }
     if problems.is_empty() { Ok(roles) } else { Err(Wrong::Because(problems)) }
 }
 
-const SCOPES: &str = "scopes must be a list of texts of printable ASCII characters";
+const NAME: &str = "made of printable ASCII characters, without blanks or quotes at its ends";
 
 fn scopes(list: &Value) -> Option<Vec<String>> {
-    let scope = |scope: &Value| scope.as_str().filter(|scope| is_printable(scope)).map(str::to_owned);
+    let scope = |scope: &Value| scope.as_str().filter(|scope| is_name(scope)).map(str::to_owned);
     list.as_array()?.iter().map(scope).collect()
 }
 
@@ -136,8 +141,8 @@ fn is_access_token(token: &str) -> bool {
     (22..=66).contains(&token.len()) && token.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-')
 }
 
-fn is_printable(text: &str) -> bool {
-    text.bytes().all(|c| (0x20..=0x7e).contains(&c))
+fn is_name(text: &str) -> bool {
+    text.bytes().all(|c| (0x20..=0x7e).contains(&c)) && slip(text).is_none()
 }
 
 #[cfg(test)]
@@ -198,7 +203,10 @@ mod tests {
     fn what_is_no_list_of_clients_is_refused_without_showing_it() {
         assert_eq!(problems(clients(&json!({"hunter2": 1}))), ["unexpected"]);
         let told = problems(clients(&json!("[hunter2]")));
-        assert!(told.len() == 1 && told[0].starts_with("is not JSON") && !told[0].contains("hunter2"), "{told:?}");
+        assert!(
+            told.len() == 1 && told[0].starts_with("is not JSON as it must be") && !told[0].contains("hunter2"),
+            "{told:?}"
+        );
     }
 
     #[test]

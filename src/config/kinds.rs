@@ -7,6 +7,7 @@ use serde_json::Value;
 use tracing::level_filters::LevelFilter;
 
 use crate::secret::Secret;
+pub use crate::telemetry::{Levels, LogFormat};
 
 /// A kind of value. A value comes as the file's YAML gives it, or as a text from the environment.
 pub(super) struct Kind<T> {
@@ -33,15 +34,17 @@ impl Wrong {
     }
 }
 
-/// How log lines are written.
+/// What the guard may do about queues in trouble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For humans on a terminal, else as JSON.
-    Auto,
-    /// One JSON object a line, as mozlog has it.
-    Json,
-    /// For humans.
-    Human,
+pub enum MonitorAction {
+    /// Nothing: what it would do is reported.
+    Observe,
+    /// Tell their owners.
+    Warn,
+    /// Tell, and delete the messages of those that stay above the limit.
+    Purge,
+    /// Tell, and delete those that stay above the limit.
+    Delete,
 }
 
 /// How owners are told of the troubles of their namespaces.
@@ -66,21 +69,35 @@ pub enum AuthMode {
     Both,
 }
 
-/// Which events are logged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Levels {
-    /// What is logged where nothing else is said.
-    pub root: LevelFilter,
-    /// Parts of the service, or crates, that log more or less than the rest.
-    pub children: Vec<(String, LevelFilter)>,
+/// How the service logs in to RabbitMQ's management API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RabbitAuth {
+    /// By a name and a password.
+    Password,
+    /// By tokens that it signs.
+    Token,
 }
 
-/// Any text.
-pub(super) const TEXT: Kind<String> = Kind {
-    expected: "a text (between quotes, where it looks like a number)",
+/// How the service logs in to RabbitMQ's management API.
+pub(super) const RABBIT_AUTH: Kind<RabbitAuth> = Kind {
+    expected: "`password` or `token`",
     secret: false,
-    parse: |v| own(v, |_| true),
+    parse: |value| {
+        from_text(value, |text| match text {
+            "password" => Some(RabbitAuth::Password),
+            "token" => Some(RabbitAuth::Token),
+            _ => None,
+        })
+    },
 };
+
+/// The keys that sign tokens.
+pub(super) const TOKEN_KEYS: Kind<Secret> =
+    Kind { expected: "a JSON array of keys, each as `keys make` prints it", secret: true, parse: KEYS.parse };
+
+/// Any text.
+pub(super) const TEXT: Kind<String> =
+    Kind { expected: "a text (in quotes if it looks like a number)", secret: false, parse: |v| own(v, |_| true) };
 
 /// Any text that must not be shown.
 pub(super) const SECRET: Kind<Secret> = Kind { expected: TEXT.expected, secret: true, parse: |v| secret(v, |_| true) };
@@ -112,7 +129,7 @@ pub(super) const PRESENCE: Kind<bool> = Kind {
 pub(super) const SPAN: Kind<Duration> = Kind {
     expected: "a duration of more than zero and at most a year, such as `90 s` or `1 hour`",
     secret: false,
-    parse: |value| from_text(value, |text| duration(text).filter(|span| !span.is_zero())),
+    parse: |value| from_words(value, |text| duration(text).filter(|span| !span.is_zero())),
 };
 
 /// How long to wait, be it not at all. The 2018 service wrote these as offsets into the past, with a minus before them;
@@ -120,14 +137,14 @@ pub(super) const SPAN: Kind<Duration> = Kind {
 pub(super) const DELAY: Kind<Duration> = Kind {
     expected: "a duration of at most a year, such as `90 s` or `1 hour` (a minus before it is ignored)",
     secret: false,
-    parse: |value| from_text(value, |text| duration(text.trim_start().trim_start_matches('-'))),
+    parse: |value| from_words(value, |text| duration(text.trim_start_matches('-'))),
 };
 
 /// How many bytes.
 pub(super) const SIZE: Kind<usize> = Kind {
     expected: "a size from `1 B` to `1024 MiB`, in `B`, `KiB` or `MiB`",
     secret: false,
-    parse: |value| from_text(value, size),
+    parse: |value| from_words(value, size),
 };
 
 /// A part of the whole, in percent.
@@ -135,7 +152,7 @@ pub(super) const SHARE: Kind<u8> = Kind {
     expected: "a share from `1%` to `100%`",
     secret: false,
     parse: |value| {
-        from_text(value, |text| {
+        from_words(value, |text| {
             text.strip_suffix('%')?.trim_end().parse().ok().filter(|share| (1..=100).contains(share))
         })
     },
@@ -144,6 +161,10 @@ pub(super) const SHARE: Kind<u8> = Kind {
 /// A folder.
 pub(super) const FOLDER: Kind<PathBuf> =
     Kind { expected: "the path of a folder", secret: false, parse: |value| from_text(value, |text| Some(text.into())) };
+
+/// A file.
+pub(super) const FILE: Kind<PathBuf> =
+    Kind { expected: "the path of a file", secret: false, parse: |value| from_text(value, |text| Some(text.into())) };
 
 /// Begins the name of every namespace. Names have at most 64 characters; some must be left for what tells them apart.
 pub(super) const NAMESPACE_PREFIX: Kind<String> = Kind {
@@ -164,11 +185,29 @@ pub(super) const KEYS: Kind<Secret> = Kind {
     expected: "a JSON array of one or more `{\"id\": .., \"algo\": \"aes-256\", \"key\": <base64 of 32 random bytes>}`",
     secret: true,
     parse: |value| {
+        if let Some(slip) = value.as_str().and_then(|text| slip_of_quotes(text.trim())) {
+            return Err(Wrong::because(slip));
+        }
         // A list in the file is the same list as JSON text.
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let keys = |text: &str| serde_json::from_str::<Vec<serde_json::Map<String, Value>>>(text);
         let good = text.is_empty() || keys(&text).is_ok_and(|keys| !keys.is_empty());
         if good { Ok(Secret::new(text)) } else { Err(Wrong::Unexpected) }
+    },
+};
+
+/// What the guard may do.
+pub(super) const ACTION: Kind<MonitorAction> = Kind {
+    expected: "`observe`, `warn`, `purge` or `delete`",
+    secret: false,
+    parse: |value| {
+        from_text(value, |text| match text {
+            "observe" => Some(MonitorAction::Observe),
+            "warn" => Some(MonitorAction::Warn),
+            "purge" => Some(MonitorAction::Purge),
+            "delete" => Some(MonitorAction::Delete),
+            _ => None,
+        })
     },
 };
 
@@ -218,7 +257,7 @@ pub(super) const FORMAT: Kind<LogFormat> = Kind {
 pub(super) const LEVELS: Kind<Levels> = Kind {
     expected: "a level such as `info`, or some for parts and one for the rest, such as `root:info http:debug`",
     secret: false,
-    parse: |value| from_text(value, levels),
+    parse: |value| from_words(value, levels),
 };
 
 /// How many, one at least.
@@ -233,9 +272,57 @@ pub(super) const fn count<T: TryFrom<u64>>() -> Kind<T> {
     }
 }
 
-/// Reads a text.
+/// Reads a text, which must have nothing at its ends that got there by mistake.
 pub(super) fn from_text<T>(value: &Value, read: impl FnOnce(&str) -> Option<T>) -> Result<T, Wrong> {
-    value.as_str().and_then(read).ok_or(Wrong::Unexpected)
+    let text = value.as_str().ok_or(Wrong::Unexpected)?;
+    match slip(text) {
+        Some(what) => Err(Wrong::because(what)),
+        None => read(text).ok_or(Wrong::Unexpected),
+    }
+}
+
+/// Reads names with commas between them, or a list of names.
+pub(super) fn names<All>(value: &Value, is_good: impl Fn(&str) -> bool) -> Result<All, Wrong>
+where
+    All: FromIterator<String> + Default,
+{
+    let name = |name: &str| is_good(name.trim()).then(|| name.trim().to_owned());
+    let split = |text: &str| match text.is_empty() {
+        true => Some(All::default()),
+        false => text.split(',').map(name).collect(),
+    };
+    let Some(list) = value.as_array() else { return from_words(value, split) };
+    let named = |item: &Value| item.as_str().and_then(name);
+    list.iter().map(named).collect::<Option<_>>().ok_or(Wrong::Unexpected)
+}
+
+/// Reads a text that means the same with blanks around it.
+pub(super) fn from_words<T>(value: &Value, read: impl FnOnce(&str) -> Option<T>) -> Result<T, Wrong> {
+    value.as_str().map(str::trim).and_then(read).ok_or(Wrong::Unexpected)
+}
+
+/// What got into `text` by mistake and would be taken for a part of it, told without showing it.
+pub(super) fn slip(text: &str) -> Option<&'static str> {
+    let at_an_end = |of: fn(char) -> bool| text.starts_with(of) || text.ends_with(of);
+    let invisible =
+        |c: char| c.is_whitespace() || c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}');
+    if text.contains(char::REPLACEMENT_CHARACTER) {
+        Some("holds something that is not UTF-8; give it in UTF-8")
+    } else if at_an_end(|c| matches!(c, '\n' | '\r')) {
+        Some("has a line break at an end; give it without (`echo` adds one, `printf %s` does not)")
+    } else if at_an_end(invisible) {
+        Some("has a blank or an invisible character at an end; give it without")
+    } else {
+        slip_of_quotes(text)
+    }
+}
+
+/// The same where blanks at the ends do no harm.
+pub(super) fn slip_of_quotes(text: &str) -> Option<&'static str> {
+    let quote = ['"', '\'', '`', '\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}'];
+    (text.starts_with(quote) || text.ends_with(quote)).then_some(
+        "has a quote at an end, which would be a part of it; give it without (`docker --env-file` keeps quotes)",
+    )
 }
 
 /// Takes a text that is good.

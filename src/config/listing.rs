@@ -2,17 +2,17 @@
 
 use std::fmt::Write as _;
 
-use super::settings::{SECTIONS, Setting};
-use super::{FILE, all_settings};
+use super::setting::{FILE, Setting, settings_of};
+use super::settings::SECTIONS;
 
-/// The example of the file: every setting with its default, behind a `#` without a blank.
+/// The example of the file: every setting with its default, commented out with a `#` that no blank follows.
 pub fn example() -> String {
     let mut text = format!(
         "# All settings of taskcluster-pulse, with their defaults. Copy what you want to change to `{FILE}` in the\n\
-         # working directory, without the `#` before it. What is empty counts as not set. A variable of the environment,\n\
-         # whose name stands above each setting with what to give, counts for more than the file.\n\
+         # working directory, without the `#` before it. An empty value counts as not set. The line above each setting has\n\
+         # its environment variable, which overrides the file, and the values that it takes.\n\
          #\n\
-         # This file is made from the program: `UPDATE_GOLDEN=1 cargo test --test config` writes it anew.\n"
+         # This file is made from the program: `UPDATE_GOLDEN=1 cargo test --test suite config` writes it anew.\n"
     );
     for section in SECTIONS {
         text.push('\n');
@@ -42,10 +42,10 @@ pub fn example() -> String {
 /// The list of settings, for a terminal.
 pub fn listing() -> String {
     let mut text = format!(
-        "Settings are read from {FILE}, then from the environment, which counts for more. What is empty counts as not\n\
-         set. In the file, the part before a dot is the section.\n"
+        "Settings come from {FILE} and from environment variables, which override the file. An empty value counts as\n\
+         not set. In the file, the part before a dot is the section.\n"
     );
-    for Setting { key, variable, default, expected, about, .. } in all_settings() {
+    for Setting { key, variable, default, expected, about, .. } in settings_of(SECTIONS) {
         let default = if default.is_empty() { String::new() } else { format!(" [default: {default}]") };
         let _ = write!(text, "\n{variable}, {key}{default}\n");
         for line in about.lines().chain([format!(" Give {expected}.").as_str()]) {

@@ -1,11 +1,13 @@
 //! The kinds of values that say where something is: ports, hosts and URLs.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
+use serde_json::Value;
 use url::Url;
 
-use super::kinds::{Kind, Wrong, from_text, number, only, own, secret};
+use super::kinds::{Kind, Wrong, from_text, from_words, number, only, own, secret};
+use crate::notify::smtp::is_ehlo_name;
 use crate::secret::Secret;
 
 /// A TCP port to connect to.
@@ -34,21 +36,22 @@ pub(super) const NETWORKS: Kind<Vec<IpNet>> = Kind {
     expected: "IP addresses or networks, separated by commas, such as `10.0.0.0/8, 192.0.2.7`",
     secret: false,
     parse: |value| {
-        from_text(value, |text| {
+        from_words(value, |text| {
             let networks = text.split(',').map(str::trim).filter(|_| !text.trim().is_empty());
             networks.map(|text| text.parse().or_else(|_| text.parse().map(IpAddr::into)).ok()).collect()
         })
     },
 };
 
-/// A host without port.
+/// A host without port; an IPv6 address is given back as it stands in a URL, between brackets.
 pub(super) const HOST: Kind<String> = Kind {
     expected: "the name or address of a host alone, without protocol and port",
     secret: false,
     parse: |value| {
-        own(value, |text| {
-            text.is_empty()
-                || (!text.contains([':', '/', '@']) || text.starts_with('[')) && url::Host::parse(text).is_ok()
+        from_text(value, |text| {
+            let host = text.parse::<Ipv6Addr>().map_or(text.to_owned(), |address| format!("[{address}]"));
+            let alone = !host.contains([':', '/', '@']) || host.starts_with('[');
+            (text.is_empty() || alone && url::Host::parse(&host).is_ok()).then_some(host)
         })
     },
 };
@@ -78,15 +81,39 @@ pub(super) const SUFFIX: Kind<String> = Kind {
 pub(super) const HTTP_URL: Kind<String> = Kind {
     expected: "a URL that begins with `https://` or `http://`, such as `https://host.example.com`",
     secret: false,
+    parse: |value| http_url(&from_text(value, |text| Some(text.to_owned()))?),
+};
+
+/// Where the nodes of one HTTP service are, each without the slashes at its end.
+pub(super) const HTTP_URLS: Kind<Vec<String>> = Kind {
+    expected: "a URL that begins with `https://` or `http://`, such as `https://host.example.com`, or several, separated by commas",
+    secret: false,
     parse: |value| {
-        let text = value.as_str().ok_or(Wrong::Unexpected)?.trim_end_matches('/');
-        if text.contains('@') {
-            return Err(Wrong::because("holds a user name or password; give these in their own settings"));
+        let texts = match value {
+            Value::Array(list) => list.iter().map(|item| from_text(item, |text| Some(text.to_owned()))).collect(),
+            value => {
+                from_text(value, |text| Some(text.split(',').map(|text| text.trim_matches(' ').to_owned()).collect()))
+            }
+        };
+        let texts: Vec<String> = texts?;
+        if texts.iter().all(String::is_empty) {
+            return Ok(Vec::new());
         }
-        let good = |url: Url| matches!(url.scheme(), "http" | "https") && url.query().or(url.fragment()).is_none();
-        if text.is_empty() || Url::parse(text).is_ok_and(good) { Ok(text.to_owned()) } else { Err(Wrong::Unexpected) }
+        let urls: Vec<_> = texts.iter().map(|text| http_url(text)).collect::<Result<_, _>>()?;
+        let twice = urls.iter().enumerate().any(|(at, url)| urls[..at].contains(url));
+        if twice || urls.iter().any(String::is_empty) { Err(Wrong::Unexpected) } else { Ok(urls) }
     },
 };
+
+fn http_url(text: &str) -> Result<String, Wrong> {
+    let text = text.trim_end_matches('/');
+    if text.contains('@') {
+        return Err(Wrong::because("holds a user name or password; give these in their own settings"));
+    }
+    let good = |url: Url| matches!(url.scheme(), "http" | "https") && url.query().or(url.fragment()).is_none();
+    let good = text.is_empty() || !holds_blanks(text) && Url::parse(text).is_ok_and(good);
+    if good { Ok(text.to_owned()) } else { Err(Wrong::Unexpected) }
+}
 
 /// Where the store is.
 pub(super) const DATABASE_URL: Kind<Secret> = Kind {
@@ -104,14 +131,31 @@ pub(super) const DATABASE_URL: Kind<Secret> = Kind {
 pub(super) const SMTP_URL: Kind<Secret> = Kind {
     expected: "`smtps://<user>:<password>@<host>:<port>`, or the same with `smtp://`",
     secret: true,
-    parse: |value| secret(value, |text| text.is_empty() || Url::parse(text).is_ok_and(|url| smtp(&url))),
+    parse: |value| {
+        secret(value, |text| text.is_empty() || !holds_blanks(text) && Url::parse(text).is_ok_and(|url| smtp(&url)))
+    },
 };
 
 /// Who sends mail.
 pub(super) const MAILBOX: Kind<String> = Kind {
     expected: "an e-mail address, such as `Pulse <pulse@example.com>`",
     secret: false,
-    parse: |value| own(value, |text| text.is_empty() || text.parse::<lettre::message::Mailbox>().is_ok()),
+    // Its name may stand between quotes.
+    parse: |value| {
+        let good = |text: &str| text.is_empty() || text.parse::<lettre::message::Mailbox>().is_ok();
+        from_words(value, |text| good(text).then(|| text.to_owned()))
+    },
+};
+
+/// Whether `text` holds blanks or line breaks, of which the reader of URLs passes over some.
+fn holds_blanks(text: &str) -> bool {
+    text.contains(|c: char| c.is_whitespace() || c.is_control())
+}
+/// The name of a mail client.
+pub(super) const EHLO_NAME: Kind<String> = Kind {
+    expected: "the name of a host, such as `pulse.example.com`, or an address between brackets, such as `[192.0.2.1]`",
+    secret: false,
+    parse: |value| own(value, |text| text.is_empty() || is_ehlo_name(text)),
 };
 
 /// Whether this is a URL by which `lettre` finds a mail server.
@@ -157,12 +201,15 @@ mod tests {
     #[test]
     fn a_host_stands_alone_and_a_suffix_is_a_query() {
         let good = |kind: &Kind<String>, text: &str| (kind.parse)(&json!(text)).is_ok();
-        for host in ["pulse.example.com", "localhost", "10.0.0.1", "[::1]"] {
+        for host in ["pulse.example.com", "localhost", "10.0.0.1", "[::1]", "::1", "2001:db8::7"] {
             assert!(good(&HOST, host), "{host}");
         }
-        for host in ["amqps://pulse", "pulse:5671", "a b", "u@pulse", "[x]", "pulse/"] {
+        for host in
+            ["amqps://pulse", "pulse:5671", "a b", "u@pulse", "[x]", "pulse/", "[::1]:5671", "fe80::1%eth0", "::1]"]
+        {
             assert!(!good(&HOST, host), "{host}");
         }
+        assert_eq!((HOST.parse)(&json!("::1")).ok().as_deref(), Some("[::1]"), "as it stands in a URL");
         assert!(good(&SUFFIX, "?frameMax=0") && !good(&SUFFIX, "frameMax=0") && !good(&SUFFIX, "?a b"));
     }
 

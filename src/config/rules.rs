@@ -1,13 +1,15 @@
 //! What settings must be to each other, and what each command needs.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use humantime::format_duration;
 use url::Url;
 
 use super::report::Report;
-use super::settings::Config;
-use super::{AuthMode, NotifyMethod};
+use super::settings::{Config, Taskcluster};
+use super::{AuthMode, NotifyMethod, RabbitAuth};
+use crate::broker::token::TokenKey;
 use crate::secret::Secret;
 use crate::store::{DatabaseUrl, KeyRing};
 
@@ -42,6 +44,14 @@ impl Needs {
     pub const CLAIM: Needs = Needs { who: "the claim", taskcluster: true, ..Needs::NOTHING };
 }
 
+impl Taskcluster {
+    /// The URL of the proxy that signs what a client calls: where there are credentials, that one signs itself.
+    pub fn signing_proxy(&self) -> Option<&str> {
+        let Taskcluster { proxy_url, client_id, access_token, .. } = self;
+        (!proxy_url.is_empty() && client_id.is_empty() && access_token.is_empty()).then_some(proxy_url)
+    }
+}
+
 /// The shortest rotation interval: shorter ones leave clients no time.
 const SHORTEST: Duration = Duration::from_secs(2);
 /// The longest rotation interval. `reclaimAt` is up to one and a half intervals ahead, and the timers of Taskcluster's
@@ -58,7 +68,7 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Fills in the settings whose defaults depend on others.
 pub(super) fn complete(mut config: Config) -> Config {
     if config.app.amqp_hostname.is_empty() {
-        let broker = Url::parse(&config.rabbit.base_url).ok();
+        let broker = config.rabbit.base_url.first().and_then(|url| Url::parse(url).ok());
         config.app.amqp_hostname = broker.and_then(|url| Some(url.host_str()?.to_owned())).unwrap_or_default();
     }
     if config.store.database_url.is_empty() {
@@ -85,10 +95,26 @@ pub(super) fn check(config: &Config, needs: Needs, report: &mut Report) {
             )
         },
     );
+    report.rule(
+        &["monitor.unackedAlertThreshold", "monitor.unackedCloseThreshold"],
+        monitor.unacked_alert_threshold < monitor.unacked_close_threshold,
+        || {
+            format!(
+                "the first is {}, the second {}; give an alert threshold below the one at which connections are closed",
+                monitor.unacked_alert_threshold, monitor.unacked_close_threshold
+            )
+        },
+    );
     check_auth(config, report);
+    check_console(config, report);
     report.rule(
         &["rabbit.fallbackUsername", "rabbit.fallbackPassword"],
         config.rabbit.fallback_username.is_empty() == config.rabbit.fallback_password.is_empty(),
+        || "one is set, the other not; give both, or neither".to_owned(),
+    );
+    report.rule(
+        &["rabbit.certFile", "rabbit.keyFile"],
+        config.rabbit.cert_file.as_os_str().is_empty() == config.rabbit.key_file.as_os_str().is_empty(),
         || "one is set, the other not; give both, or neither".to_owned(),
     );
     report.rule(
@@ -134,11 +160,52 @@ fn check_auth(config: &Config, report: &mut Report) {
     );
 }
 
+fn check_console(config: &Config, report: &mut Report) {
+    let (console, address) = (&config.console, config.server.address);
+    report.rule(
+        &["console.fakeAccount", "server.address"],
+        console.fake_account.is_empty() || address.to_canonical().is_loopback(),
+        || {
+            format!(
+                "the first is set, and the second is {address}: anybody who reaches the service could sign in; give `127.0.0.1` \
+                 for the second, or nothing for the first"
+            )
+        },
+    );
+    let is_local = |text: &str| {
+        let host = Url::parse(text).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+        host == "localhost"
+            || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    };
+    for (key, url) in [("console.url", &console.url), ("console.oidcIssuer", &console.oidc_issuer)] {
+        report.rule(&[key], !url.starts_with("http://") || is_local(url), || {
+            "begins with http://, by which others could sign in as whoever does; give the address that begins with https://".to_owned()
+        });
+    }
+    let complete = console.oidc_issuer.is_empty() || !(console.oidc_client_id.is_empty() || console.url.is_empty());
+    report.rule(&["console.oidcIssuer", "console.oidcClientId", "console.url"], complete, || {
+        "the first is set, and one of the others is not; give all three".to_owned()
+    });
+    let (client, root) = (&console.taskcluster_client_id, &config.taskcluster.root_url);
+    let complete = client.is_empty() || !(root.is_empty() || console.url.is_empty());
+    report.rule(&["console.taskclusterClientId", "taskcluster.rootUrl", "console.url"], complete, || {
+        "the first is set, and one of the others is not; give all three".to_owned()
+    });
+    let path = Url::parse(&console.url).map_or(String::new(), |url| url.path().trim_matches('/').to_owned());
+    report.rule(&["console.url"], path.is_empty(), || {
+        format!("has the path /{path}; the console is below /console of a host: give the URL without a path")
+    });
+}
+
 /// The URL and the keys are read by those who use them; neither shows anything of what it can't read.
 fn check_store(config: &Config, report: &mut Report) {
     let (url, keys) = (config.store.database_url.expose(), config.store.crypto_keys.expose());
     if let Err(error) = url.parse::<DatabaseUrl>() {
         report.rule(&["store.databaseUrl"], false, || error.to_string());
+    }
+    let signing = config.rabbit.token_keys.expose();
+    if let Some(Err(error)) = (!signing.is_empty()).then(|| TokenKey::parse(signing)) {
+        report.rule(&["rabbit.tokenKeys"], false, || error.to_string());
     }
     if let Some(Err(error)) = (!keys.is_empty()).then(|| KeyRing::parse(keys)) {
         report.rule(&["store.cryptoKeys"], false, || error.to_string());
@@ -196,15 +263,19 @@ fn check_needs(config: &Config, needs: Needs, report: &mut Report) {
             report.require(key, given, needs.who);
         }
     };
-    require("rabbit.username", needs.broker, !rabbit.username.is_empty());
-    require("rabbit.password", needs.broker, !rabbit.password.is_empty());
+    let by_password = needs.broker && rabbit.way_in == RabbitAuth::Password;
+    require("rabbit.username", by_password, !rabbit.username.is_empty());
+    require("rabbit.password", by_password, !rabbit.password.is_empty());
+    let by_token = needs.broker && rabbit.way_in == RabbitAuth::Token;
+    require("rabbit.tokenKeys", by_token, !rabbit.token_keys.is_empty());
     require("rabbit.baseUrl", needs.broker, !rabbit.base_url.is_empty());
     let local = config.auth.mode == AuthMode::Local;
     require("auth.clients", needs.callers && local, !config.auth.clients.is_empty());
     let notified_by = |method| needs.notifier && notify.method == method;
-    let calls = needs.taskcluster || notified_by(NotifyMethod::Taskcluster);
+    let claims = needs.taskcluster && taskcluster.signing_proxy().is_none();
+    let calls = claims || notified_by(NotifyMethod::Taskcluster);
     let calls_services = notified_by(NotifyMethod::Taskcluster) || needs.callers && !local;
-    let located = needs.taskcluster || calls_services && !taskcluster.kubernetes_dns;
+    let located = claims || calls_services && !taskcluster.kubernetes_dns;
     require("taskcluster.rootUrl", located, !taskcluster.root_url.is_empty());
     require("taskcluster.credentials.clientId", calls, !taskcluster.client_id.is_empty());
     require("taskcluster.credentials.accessToken", calls, !taskcluster.access_token.is_empty());

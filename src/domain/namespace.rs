@@ -3,17 +3,23 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::domain::account::{Account, Adopted, Schedule};
+use crate::domain::barred::Barred;
+use crate::domain::exemption::{Exempted, Requested};
 use crate::domain::name::Name;
+use crate::domain::owner;
 use crate::domain::rotation::Rotation;
+use crate::domain::share::Owner;
 
-/// Which writing of a record this is. A record is written only over the version at which it was read, so that of two
-/// writers one loses and reads again.
+/// Counts the writes of a record. A record is written only over the version at which it was read. So if two processes
+/// write, one loses and reads again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub i64);
 
 impl Version {
-    /// Of a record that was never written, and whose versions shall begin with the moment `now`. So a record that was
-    /// removed and made anew has no version that the former one had, and whoever still holds that one loses.
+    /// The version of a record that was never written. Versions begin with the time `now`. So if a record is removed
+    /// and made again, it shares no version with the former record, and a process that still holds a former version
+    /// loses.
     pub fn new_at(now: Timestamp) -> Version {
         Version(now.millis().saturating_neg())
     }
@@ -34,66 +40,164 @@ impl Version {
 pub struct Namespace {
     /// Its name, which is also the key of its record.
     pub name: Name,
-    /// The e-mail address that is told of its troubles; empty for nobody.
+    /// The e-mail address that gets warnings; empty for nobody.
     pub contact: String,
     /// When it was first claimed, or claimed again after it was gone.
     pub created: Timestamp,
-    /// From when on the next expiry run may take it.
+    /// From this time on, an expiry run may end it.
     pub expires: Timestamp,
     /// Its passwords.
     pub rotation: Rotation,
-    /// Set once it expired: the record is then a tombstone, and what belongs to it at the broker is being removed.
+    /// Set once it has expired: the record is then a tombstone, and we are removing what belongs to it at the broker.
     pub gone: Option<Gone>,
-    /// The `expires` that its contact was last warned of.
+    /// The `expires` that we last warned its contact of.
     pub warned: Option<Timestamp>,
+    /// The client whose claim created it, or created it again after it was gone. With temporary credentials, the client
+    /// that issued them. `None` if unknown: it was last claimed before the service stored this.
+    pub claimed_by: Option<String>,
+    /// The `expires` with which a claim last moved the end nearer. If it equals `expires`, the namespace ends because
+    /// somebody asked for it, and not because nobody claims it.
+    pub end_asked: Option<Timestamp>,
+    /// The [served time](crate::domain::hold) at which its life is over. We remove nothing of it before. `None` if the
+    /// process that set its date did not know the served time.
+    pub matures: Option<Duration>,
+    /// Who manages it, beside its contact, in order and each once.
+    pub owners: Vec<owner::Owner>,
+    /// Which of its queues may grow.
+    pub exemptions: Vec<Exempted>,
+    /// For which of its queues an owner has asked that.
+    pub requests: Vec<Requested>,
+    /// Who is kept from logging in.
+    pub barred: Barred,
+    /// What it is beyond that if it is an account; `None` for what programs claim.
+    pub account: Option<Box<Account>>,
     /// The version at which the record was read, or a new one.
     pub version: Version,
 }
 
 impl Namespace {
-    /// Until when a claim that returns the active password at `now` may rely on it: until it is rotated away, or the
-    /// namespace may be taken, which is `delay` after it expires; half of that is left for clocks that differ. Whoever
-    /// asks for a date so far in the past asks for the end at any moment, and is told what would hold without that.
-    pub fn reclaim_at(&self, now: Timestamp, delay: Duration) -> Timestamp {
-        let rotated = self.rotation.reclaim_at(now);
-        promised_end(self.expires, delay, now).map_or(rotated, |end| rotated.min(end))
+    /// Whether its password changes when an owner asks for it, and not by schedule.
+    pub fn is_on_demand(&self) -> bool {
+        self.account.as_ref().is_some_and(|account| account.schedule == Schedule::OnDemand)
     }
 
-    /// Until when the active password is good whatever other processes have done since this record was read, as far as
-    /// nobody asked for an earlier end of the namespace; `None` where there is none. It is the least that
-    /// [`Namespace::reclaim_at`] may say: no switch begins before the password is due, and the one after that, which
-    /// overwrites it, comes two `grace` later, so that one of them is left for clocks that differ. See
-    /// [`Rotation::settle`].
+    /// The user of somebody else that it was made of, as long as that is there.
+    pub fn adopted(&self) -> Option<&Adopted> {
+        self.account.as_ref().and_then(|account| account.adopted.as_ref())
+    }
+
+    /// Its rotation with the pending password promoted, which the broker has by `now`; see [`Rotation::settle`].
+    pub fn settled(&self, now: Timestamp, every: Duration) -> Rotation {
+        match self.is_on_demand() {
+            true => self.rotation.settle_until_asked(),
+            false => self.rotation.settle(now, every),
+        }
+    }
+
+    /// Who manages it: its owners, and its contact, which counts as one.
+    pub fn managers(&self) -> Vec<owner::Owner> {
+        owner::with_contact(&self.owners, &self.contact)
+    }
+
+    /// The addresses of all who are told of its troubles, each once.
+    pub fn told(&self, groups: &owner::Groups) -> Vec<String> {
+        let contact = Some(self.contact.as_str()).filter(|contact| !contact.is_empty());
+        let owners = self.owners.iter().filter_map(|owner| owner.told_at(groups));
+        let mut told: Vec<String> = Vec::new();
+        for address in contact.into_iter().chain(owners) {
+            if !told.iter().any(|known| known.eq_ignore_ascii_case(address)) {
+                told.push(address.to_owned());
+            }
+        }
+        told
+    }
+
+    /// The owner that it counts for.
+    pub fn owner(&self) -> Owner {
+        self.claimed_by.clone().map_or_else(|| Owner::Namespace(self.name.clone()), Owner::Client)
+    }
+
+    /// When the active password replaced another one, by a switch or by a revocation. `None` for the first password.
+    pub fn switched(&self) -> Option<Timestamp> {
+        self.rotation.switched().max(self.barred.revoked.map(|revoked| revoked.from))
+    }
+
+    /// Whether a password is on its way to the broker that no process handed out yet, as for a first claim.
+    pub fn is_beginning(&self) -> bool {
+        self.gone.is_none() && self.rotation.active.is_none() && self.rotation.pending.is_some()
+    }
+
+    /// Whether a claim asked for its present end.
+    pub fn ends_as_asked(&self) -> bool {
+        self.end_asked == Some(self.expires)
+    }
+
+    /// Until when a claim that returns the active password at `now` may rely on it: until a rotation replaces it, or
+    /// until [`promised_end`].
+    pub fn reclaim_at(&self, now: Timestamp, delay: Duration) -> Timestamp {
+        self.rotation.reclaim_at(now).min(promised_end(self.expires, delay))
+    }
+
+    /// Whether the record was a tombstone before the namespace was claimed as new. The versions of a record begin with
+    /// the time at which it was first made.
+    pub fn came_back(&self) -> bool {
+        self.version.0 > 0 && self.version.0 < self.created.millis()
+    }
+
+    /// Until when the active password works, whatever other processes did since this record was read, unless a claim
+    /// asked for an earlier end. `None` if no password is active. [`Namespace::reclaim_at`] is never earlier than this.
+    /// No switch begins before the password is due, and the switch after that, which overwrites it, comes two `grace`
+    /// later. One `grace` of these is left for clocks that differ. See [`Rotation::settle`].
     pub fn certain_until(&self, delay: Duration) -> Option<Timestamp> {
         let live = self.gone.is_none() && self.rotation.active.is_some();
-        live.then(|| self.rotation.reclaim_at(self.rotation.due).min(self.expires.plus(delay / 2)))
+        live.then(|| self.rotation.reclaim_at(self.rotation.due).min(promised_end(self.expires, delay)))
     }
 }
 
-/// Until when a namespace may be promised to be kept that `expires` then and is taken `delay` later. Half of the delay is left
-/// for clocks that differ, and where that has begun, none of it. `None` where the end may come at any moment.
-pub fn promised_end(expires: Timestamp, delay: Duration, now: Timestamp) -> Option<Timestamp> {
-    [expires.plus(delay / 2), expires.plus(delay)].into_iter().find(|end| *end > now)
+/// How long a namespace lives at least after a claim, whatever `expires` the claim asks for, so that its caller can use
+/// the result.
+const LEAST_LIFE: Duration = Duration::from_secs(2);
+
+/// The `expires` of a namespace whose claim at `now` asks for `asked`, if namespaces are removed `delay` after they
+/// expire. A date in the past means now, or a moment later if `delay` is almost zero.
+pub fn held_expires(asked: Timestamp, now: Timestamp, delay: Duration) -> Timestamp {
+    asked.max(now.plus(LEAST_LIFE.saturating_sub(delay)))
 }
 
-/// What a tombstone says.
+/// Until when we may promise to keep a namespace that expires at `expires` and is removed `delay` later. Half of the
+/// delay is left for clocks that differ. With an `expires` from [`held_expires`], the result is always later than the
+/// claim.
+pub fn promised_end(expires: Timestamp, delay: Duration) -> Timestamp {
+    expires.plus(delay).minus(delay.max(LEAST_LIFE) / 2)
+}
+
+/// The contents of a tombstone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone {
-    /// When the namespace was marked as gone; or shall be gone, where the broker holds something of a namespace that the
-    /// store didn't know.
+    /// When the namespace was marked as gone. It lies in the future for a namespace that only the broker knows: it is
+    /// the time at which it will be gone.
     pub since: Timestamp,
-    /// Until when the process that is cleaning up has the tombstone for itself. A claim may revive the namespace
-    /// only outside that time, so that no clean-up removes what the revival makes.
+    /// Until when the process that is cleaning up has the tombstone to itself. A claim may revive the namespace only
+    /// after that, so that no clean-up removes what the claim creates.
     pub cleaning_until: Option<Timestamp>,
 }
 
+/// No process reserves a tombstone for longer than this. If one seems to, its clock was ahead, and we ignore the
+/// reservation.
+const LONGEST_CLEANING: Duration = Duration::from_secs(86_400);
+
 impl Gone {
-    /// Until when nobody may revive the namespace; not after `now` where anybody may. `margin` is how long whoever read
-    /// the record as it was before may act on that.
+    /// Until when a process is cleaning up, or `None` if none is.
+    pub fn cleaning(&self, now: Timestamp) -> Option<Timestamp> {
+        self.cleaning_until.filter(|until| *until <= now.plus(LONGEST_CLEANING))
+    }
+
+    /// Until when nobody may revive the namespace; `now` or earlier if everybody may. `margin` is how long a process
+    /// that read the record before it became a tombstone may still act on that.
     pub fn blocked_until(&self, now: Timestamp, margin: Duration) -> Timestamp {
         let outdated = self.since.plus(margin);
         let buried = if self.since > now.plus(margin) { now } else { outdated };
-        self.cleaning_until.map_or(buried, |until| until.max(buried))
+        self.cleaning(now).map_or(buried, |until| until.max(buried))
     }
 }
 
@@ -118,8 +222,23 @@ mod tests {
             rotation: Rotation::first(Password::random(), at(0)).settle(at(0), HOUR),
             gone: None,
             warned: None,
+            claimed_by: None,
+            owners: Vec::new(),
+            exemptions: Vec::new(),
+            requests: Vec::new(),
+            barred: Barred::default(),
+            account: None,
+            end_asked: None,
+            matures: None,
             version: Version(1),
         }
+    }
+
+    #[test]
+    fn a_clean_up_of_the_far_future_keeps_nobody_from_reviving_the_namespace() {
+        let gone = |until| Gone { since: at(0), cleaning_until: Some(at(until)) };
+        assert_eq!(gone(900).blocked_until(at(100), DELAY / 100), at(900));
+        assert!(gone(100_000).blocked_until(at(100), DELAY / 100) <= at(100));
     }
 
     #[test]
@@ -127,8 +246,19 @@ mod tests {
         assert_eq!(expiring(100_000).reclaim_at(at(10), DELAY), at(5400));
         assert_eq!(expiring(3600).reclaim_at(at(10), DELAY), at(3900));
         assert_eq!(expiring(10).reclaim_at(at(10), DELAY), at(310));
-        assert_eq!(expiring(-300).reclaim_at(at(10), DELAY), at(300));
-        assert_eq!(expiring(-590).reclaim_at(at(10), DELAY), at(5400), "it is to end at any moment");
+    }
+
+    #[test]
+    fn whatever_date_is_asked_for_what_is_promised_lies_in_the_future_and_is_kept() {
+        for delay in [0, 1, 2, 3, 600, 3600].map(Duration::from_secs) {
+            for asked in [-1_000_000, -3601, -600, -300, -1, 0, 1, 600] {
+                let expires = held_expires(at(asked), at(0), delay);
+                let promised = promised_end(expires, delay);
+                assert!(promised >= at(1) && expires >= at(asked), "{asked}, {delay:?}: {promised}");
+                assert!(promised.plus(Duration::from_secs(1)) <= expires.plus(delay), "{asked}, {delay:?}: {promised}");
+            }
+        }
+        assert_eq!(held_expires(at(-5), at(0), DELAY), at(0));
     }
 
     #[test]

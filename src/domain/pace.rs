@@ -1,34 +1,34 @@
-//! A pace: no more than so many messages to one address in a stretch of time, however many there are to send.
+//! A pace: at most so many messages to one address in a time window, however many wait.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
 
-/// How many messages went to which address lately. It remembers nothing that is older than two windows.
+/// Counts the latest messages to each address. It keeps nothing older than two windows.
 #[derive(Debug)]
 pub struct Pace {
     most: usize,
     window: Duration,
-    /// When the last messages to each address were sent, the first of them first; `most` at the most.
+    /// When the last messages to each address were sent, oldest first; at most `most` of them.
     sent: HashMap<String, VecDeque<Timestamp>>,
     tidied: Timestamp,
 }
 
 impl Pace {
-    /// Lets `most` messages through to each address in any stretch of time that is as long as `window`.
+    /// Allows `most` messages to each address in any time span of length `window`.
     pub fn new(most: usize, window: Duration) -> Pace {
         Pace { most, window, sent: HashMap::new(), tidied: Timestamp::from_millis(0) }
     }
 
-    /// Counts a message to `address` that is to be sent `now`.
+    /// Counts a message to `address` that somebody wants to send `now`.
     ///
     /// # Errors
-    /// How long it has to wait, where it may not be sent; then it is not counted.
+    /// How long the message has to wait, if it may not be sent now. It is not counted then.
     pub fn admit(&mut self, address: &str, now: Timestamp) -> Result<(), Duration> {
         self.tidy(now);
         let sent = self.sent.entry(address.to_owned()).or_default();
-        // What was sent later than now was sent before the clock was set back; it counts as sent just now.
+        // A time later than now is from before the clock was set back. It counts as now.
         sent.iter_mut().for_each(|at| *at = now.min(*at));
         while sent.front().is_some_and(|at| at.plus(self.window) <= now) {
             sent.pop_front();
@@ -42,7 +42,7 @@ impl Pace {
         }
     }
 
-    /// Forgets, once a window, the addresses that nothing was sent to for as long.
+    /// Once a window, forgets the addresses that got nothing for a window.
     fn tidy(&mut self, now: Timestamp) {
         self.tidied = self.tidied.min(now);
         if self.tidied.plus(self.window) <= now {

@@ -1,120 +1,11 @@
 //! Plans: what a run is going to do, each action with its reason. A plan is made by a pure function from what was seen; a
 //! dry run stops there.
 
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::alert::Alert;
-use crate::domain::name::{Name, Slot};
-use crate::domain::namespace::Namespace;
-use crate::domain::notice::Event;
-use crate::domain::snapshot::Remains;
-
-/// One thing to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Give the user the password and the tag that the store says, and its permissions.
-    RepairUser(Name, Slot),
-    /// Give the user its permissions.
-    RepairPermissions(Name, Slot),
-    /// Store the alert; nobody is told.
-    Remember(Alert),
-    /// Store the alert, and tell the owner.
-    Tell(Alert, Event),
-    /// Remove the alert, because the queue has few messages again; tell the owner where it was told before.
-    Forget(Alert, Option<Event>),
-    /// The queue is not in the listing. If it is really gone, remove the alert, and tell the owner if we were deleting it.
-    LookFor(Alert),
-    /// Store the alert, and delete the queue that it is about.
-    DeleteQueue {
-        /// The alert.
-        alert: Alert,
-        /// Whether an earlier run stored that it would delete the queue, and did not tell that it is gone.
-        tried: bool,
-    },
-    /// Close a connection.
-    CloseConnection {
-        /// Its name.
-        connection: String,
-        /// The user that logged in.
-        user: String,
-    },
-    /// Store the tombstone of a namespace that has expired. Its owner is told if it was warned before.
-    Bury(Namespace, Option<Event>),
-    /// Store that the owner of the namespace is told of its coming end, and tell.
-    WarnOfExpiry(Namespace, Event),
-    /// Store a tombstone for a namespace of which the broker holds something and the store knows nothing.
-    BuryOrphan(Namespace),
-    /// Delete what the broker holds of a namespace that is gone.
-    Clean(Namespace, Remains),
-    /// Remove the tombstone of a namespace of which the broker holds nothing any more.
-    ForgetNamespace(Namespace),
-}
-
-impl Action {
-    /// How many things it decides to remove. Working off what was decided before, and closing connections that are too
-    /// old, is no decision: a run does no more of that than it may, and leaves the rest to the next ones.
-    pub fn decisions(&self) -> usize {
-        match self {
-            Action::DeleteQueue { .. } | Action::Bury(..) | Action::BuryOrphan(_) => 1,
-            _ => 0,
-        }
-    }
-
-    /// How many things at the broker it removes, or marks for removal.
-    pub fn removals(&self) -> usize {
-        match self {
-            Action::DeleteQueue { .. } | Action::CloseConnection { .. } => 1,
-            Action::Bury(..) | Action::BuryOrphan(_) => 1,
-            Action::Clean(_, remains) => remains.count(),
-            _ => 0,
-        }
-    }
-
-    /// The verb, for tables and logs.
-    pub fn verb(&self) -> &'static str {
-        match self {
-            Action::RepairUser(..) => "repair user",
-            Action::RepairPermissions(..) => "repair permissions",
-            Action::Remember(_) => "remember",
-            Action::Tell(..) => "warn of queue",
-            Action::Forget(..) => "queue is normal",
-            Action::LookFor(_) => "look for queue",
-            Action::DeleteQueue { .. } => "delete queue",
-            Action::CloseConnection { .. } => "close connection",
-            Action::Bury(..) => "expire namespace",
-            Action::WarnOfExpiry(..) => "warn of expiry",
-            Action::BuryOrphan(_) => "expire unknown namespace",
-            Action::Clean(..) => "clean up",
-            Action::ForgetNamespace(_) => "forget namespace",
-        }
-    }
-}
-
-impl fmt::Display for Action {
-    /// What the action is done to.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Action::RepairUser(name, slot) | Action::RepairPermissions(name, slot) => {
-                write!(f, "{name}-{}", slot.number())
-            }
-            Action::Remember(alert)
-            | Action::Tell(alert, _)
-            | Action::Forget(alert, _)
-            | Action::LookFor(alert)
-            | Action::DeleteQueue { alert, .. } => f.write_str(&alert.queue),
-            Action::CloseConnection { connection, user } => write!(f, "{connection} of {user}"),
-            Action::Bury(namespace, _)
-            | Action::WarnOfExpiry(namespace, _)
-            | Action::BuryOrphan(namespace)
-            | Action::ForgetNamespace(namespace) => write!(f, "{}", namespace.name),
-            Action::Clean(namespace, remains) => {
-                let Remains { users, connections, queues, exchanges } = remains;
-                let (u, c, q, e) = (users.len(), connections.len(), queues.len(), exchanges.len());
-                write!(f, "{} (users {u}, connections {c}, queues {q}, exchanges {e})", namespace.name)
-            }
-        }
-    }
-}
+use crate::domain::action::Action;
+use crate::domain::guard::HistoryChange;
+use crate::domain::share::Owner;
 
 /// An action and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +14,10 @@ pub struct Planned {
     pub action: Action,
     /// Why: for the log, the plan that a dry run prints, and what RabbitMQ shows a client whose connection is closed.
     pub reason: String,
+    /// Whose thing it decides to remove. `None` where it decides nothing: what is kept is kept, what was decided before is worked
+    /// off, what its owner asked to end is ended, and connections that are too old are closed. A run does no more of that
+    /// than it may, and leaves the rest to the next ones.
+    pub decided_for: Option<Owner>,
 }
 
 /// What a run is going to do.
@@ -132,52 +27,126 @@ pub struct Plan {
     pub actions: Vec<Planned>,
     /// What was noticed and is left alone.
     pub reports: Vec<String>,
+    /// What is to be kept of what was seen of queues.
+    pub histories: Vec<HistoryChange>,
+    /// What is shown of queues that are not fine: name, verdict, and what is done or kept from being done.
+    pub verdicts: Vec<Judged>,
     /// How many things of ours were seen.
     pub seen: usize,
-    /// Set where it would have decided to remove too much: nothing is removed then.
-    pub refused: Option<TooDrastic>,
-    /// What it would have decided to remove then; a dry run shows it.
+    /// What it would have decided too much of, and does not do.
+    pub refused: Vec<TooDrastic>,
+    /// What it would have decided to remove then.
     pub withheld: Vec<Planned>,
+    /// What was counted of what was seen, by name, for metrics.
+    pub figures: Vec<(&'static str, usize)>,
 }
 
 impl Plan {
-    /// Adds an action.
-    pub(super) fn push(&mut self, action: Action, reason: impl Into<String>) {
-        self.actions.push(Planned { action, reason: reason.into() });
+    /// Adds an action that decides nothing.
+    pub(super) fn push(&mut self, action: impl Into<Action>, reason: impl Into<String>) {
+        self.actions.push(Planned { action: action.into(), reason: reason.into(), decided_for: None });
+    }
+
+    /// Adds an action that decides to remove one of the things of `owner`.
+    pub(super) fn decide(&mut self, owner: Owner, action: impl Into<Action>, reason: impl Into<String>) {
+        self.actions.push(Planned { action: action.into(), reason: reason.into(), decided_for: Some(owner) });
     }
 
     /// How many things it removes.
     pub fn removals(&self) -> usize {
         self.actions.iter().map(|planned| planned.action.removals()).sum()
     }
+
+    /// How many things it decides to remove, of each owner.
+    fn decisions(&self) -> BTreeMap<&Owner, usize> {
+        let mut decisions = BTreeMap::new();
+        for owner in self.actions.iter().filter_map(|planned| planned.decided_for.as_ref()) {
+            *decisions.entry(owner).or_default() += 1;
+        }
+        decisions
+    }
 }
 
-/// How much one run may remove. A run that would decide to remove more removes nothing, so that a mistake is seen before
-/// it does harm; what needs no decision is rationed, so that nothing wedges.
+/// What is shown of a queue that is not fine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// Its name.
+    pub queue: String,
+    /// The verdict in a word.
+    pub state: &'static str,
+    /// The verdict in a sentence.
+    pub verdict: String,
+    /// How many messages it has.
+    pub messages: u64,
+    /// What would be done now if the guard were allowed to.
+    pub would: Option<&'static str>,
+    /// Where it is above the limit, why it is not removed.
+    pub held: Option<String>,
+    /// Whether no reminders of it are sent, and until when.
+    pub muted: Option<String>,
+}
+
+/// How much one run may remove, so that a mistake is seen before it does harm. Where it would decide to remove too many
+/// things of one owner, it decides nothing about that owner's, and does the rest; where that is too much still, it decides
+/// nothing at all. What needs no decision is rationed, so that nothing wedges and nobody gets all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Brakes {
     /// At most this many things.
     pub most: usize,
     /// At most this many of a hundred of what it sees; but [`ALWAYS_ALLOWED`] things may always be removed.
     pub percent: usize,
+    /// Of one owner's at most this many of a hundred of those, so that one alone can't use up what there is for all.
+    pub owner_percent: usize,
 }
 
 /// So many removals are never too large a share, so that a small broker can be kept in order too.
 pub const ALWAYS_ALLOWED: usize = 20;
 
-/// A plan that would decide to remove more than one run may.
+/// Decisions that are too many for one run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the run would remove {removals} of {seen} things, and may remove at most {allowed}: nothing is removed. If it is \
-     right to, raise monitor.maxRemovals (MONITOR_MAX_REMOVALS) or monitor.maxRemovalShare (MONITOR_MAX_REMOVAL_SHARE)"
-)]
-pub struct TooDrastic {
-    /// How many things it would remove.
-    pub removals: usize,
-    /// Of how many that it sees.
-    pub seen: usize,
-    /// How many it may remove.
-    pub allowed: usize,
+pub enum TooDrastic {
+    /// Those about the things of all.
+    #[error(
+        "the run would remove {removals} of {seen} things, and may remove at most {allowed}: nothing is removed. If it is \
+         right to, raise monitor.maxRemovals (MONITOR_MAX_REMOVALS) or monitor.maxRemovalShare (MONITOR_MAX_REMOVAL_SHARE)"
+    )]
+    All {
+        /// How many things it would remove.
+        removals: usize,
+        /// Of how many that it sees.
+        seen: usize,
+        /// How many it may remove.
+        allowed: usize,
+    },
+    /// Those about the things of one owner.
+    #[error(
+        "the run would remove {removals} things of {owner}, and may remove at most {allowed} of one owner: nothing of that \
+         owner is removed. If it is right to, raise monitor.maxRemovals (MONITOR_MAX_REMOVALS), monitor.maxRemovalShare \
+         (MONITOR_MAX_REMOVAL_SHARE) or monitor.maxOwnerShare (MONITOR_MAX_OWNER_SHARE)"
+    )]
+    Of {
+        /// Whose.
+        owner: Owner,
+        /// How many things of that owner it would remove.
+        removals: usize,
+        /// How many it may remove.
+        allowed: usize,
+    },
+}
+
+/// About whose things a run decides nothing.
+#[derive(Debug, Default)]
+pub(super) struct Withheld {
+    owners: BTreeSet<Owner>,
+    /// About nobody's.
+    pub all: bool,
+}
+
+impl Withheld {
+    /// Whether this owner's are among them.
+    pub fn has(&self, owner: &Owner) -> bool {
+        self.all || self.owners.contains(owner)
+    }
 }
 
 impl Brakes {
@@ -186,17 +155,47 @@ impl Brakes {
         self.most.min((seen * self.percent / 100).max(ALWAYS_ALLOWED))
     }
 
-    /// Passes the plan that `make(true)` makes. Where that would decide to remove too much, passes the one that `make(false)`
-    /// makes, which must remove nothing, with the refusal noted.
-    pub(super) fn hold(self, make: impl Fn(bool) -> Plan) -> Plan {
-        let plan = make(true);
-        let seen = plan.seen;
-        let (removals, allowed) = (plan.actions.iter().map(|step| step.action.decisions()).sum(), self.allowed(seen));
-        if removals <= allowed {
+    /// How many of them of one owner.
+    pub fn allowed_of_one(self, seen: usize) -> usize {
+        let allowed = self.allowed(seen);
+        (allowed * self.owner_percent / 100).max(1).min(allowed)
+    }
+
+    /// How many things that need no decision `plan` may remove yet: what its decisions leave, but half of all at least, so that
+    /// new decisions in each run keep nothing else from being done.
+    pub(super) fn room(self, plan: &Plan) -> usize {
+        let allowed = self.allowed(plan.seen);
+        allowed.saturating_sub(plan.removals()).max(allowed / 2)
+    }
+
+    /// Passes the plan that `make` makes where nothing is withheld. Where that would decide to remove too much, passes the one
+    /// that it makes without what is too much, with the refusal noted.
+    pub(super) fn hold(self, make: impl Fn(&Withheld) -> Plan) -> Plan {
+        let plan = make(&Withheld::default());
+        let (seen, decisions) = (plan.seen, plan.decisions());
+        let (allowed, allowed_of_one) = (self.allowed(seen), self.allowed_of_one(seen));
+        let (over, others): (Vec<_>, Vec<_>) =
+            decisions.into_iter().partition(|(_, removals)| *removals > allowed_of_one);
+        let withheld = Withheld {
+            all: others.iter().map(|(_, removals)| removals).sum::<usize>() > allowed,
+            owners: over.iter().map(|(owner, _)| (*owner).clone()).collect(),
+        };
+        if !withheld.all && withheld.owners.is_empty() {
             return plan;
         }
-        let withheld = plan.actions.into_iter().filter(|step| step.action.decisions() > 0).collect();
-        Plan { refused: Some(TooDrastic { removals, seen, allowed }), withheld, ..make(false) }
+        let refused = if withheld.all {
+            let removals = over.iter().chain(&others).map(|(_, removals)| removals).sum();
+            vec![TooDrastic::All { removals, seen, allowed }]
+        } else {
+            let of = |(owner, removals): (&Owner, usize)| TooDrastic::Of {
+                owner: owner.clone(),
+                removals,
+                allowed: allowed_of_one,
+            };
+            over.into_iter().map(of).collect()
+        };
+        let is_withheld = |step: &Planned| step.decided_for.as_ref().is_some_and(|owner| withheld.has(owner));
+        Plan { refused, withheld: plan.actions.into_iter().filter(is_withheld).collect(), ..make(&withheld) }
     }
 }
 
@@ -204,40 +203,68 @@ impl Brakes {
 mod tests {
     use super::*;
     use crate::clock::Timestamp;
-    use crate::domain::alert::Level;
+    use crate::domain::action::Removal;
+    use crate::domain::history::Incarnation;
+    use crate::domain::ladder::Watch;
+    use crate::domain::name::Name;
     use crate::domain::namespace::Version;
+    use crate::domain::watched::Watched;
 
-    fn plan(removals: usize, seen: usize) -> Plan {
-        let alert = |n: usize| Alert {
+    const BRAKES: Brakes = Brakes { most: 500, percent: 25, owner_percent: 50 };
+
+    /// A plan to remove so many things of each owner, but for what is withheld.
+    fn plan(removals: &[usize], seen: usize, withheld: &Withheld) -> Plan {
+        let at = Timestamp::from_millis(0);
+        let watched = |n: usize| Watched {
             queue: n.to_string(),
             namespace: Name::from_stored("taskcluster-x".into()),
-            level: Level::Deleting,
-            since: Timestamp::from_millis(0),
             messages: 1,
-            seen: Timestamp::from_millis(0),
-            growth: None,
-            told: None,
+            watch: Watch::new(Incarnation { first_seen: at, fingerprint: 0 }, at),
+            decided: true,
+            failure_told: None,
             version: Version(1),
         };
         let mut plan = Plan { seen, ..Plan::default() };
-        (0..removals).for_each(|n| plan.push(Action::DeleteQueue { alert: alert(n), tried: false }, "because"));
+        for (owner, removals) in removals.iter().enumerate() {
+            let owner = Owner::Client(owner.to_string());
+            for n in (0..*removals).filter(|_| !withheld.has(&owner)) {
+                plan.decide(owner.clone(), Action::Remove(watched(n), Removal::Delete { tried: false }), "because");
+            }
+        }
         plan
     }
 
-    fn refused(removals: usize, seen: usize) -> bool {
-        let brakes = Brakes { most: 500, percent: 25 };
-        let held = brakes.hold(|may_remove| plan(if may_remove { removals } else { 0 }, seen));
-        assert_eq!(held.refused.is_some(), held.removals() != removals);
-        held.refused.is_some()
+    /// How many things are removed, how many withheld, and how many owners are named.
+    fn held(removals: &[usize], seen: usize) -> (usize, usize, usize) {
+        let held = BRAKES.hold(|withheld| plan(removals, seen, withheld));
+        let named = held.refused.iter().filter(|refused| matches!(refused, TooDrastic::Of { .. })).count();
+        assert_eq!(held.refused.is_empty(), held.withheld.is_empty());
+        (held.removals(), held.withheld.len(), named)
     }
 
     #[test]
     fn a_run_removes_at_most_a_number_and_a_share() {
-        assert!(!refused(20, 20));
-        assert!(refused(21, 20));
-        assert!(!refused(25, 100));
-        assert!(refused(26, 100));
-        assert!(!refused(500, 100_000));
-        assert!(refused(501, 100_000));
+        assert_eq!(held(&[1; 20], 20), (20, 0, 0));
+        assert_eq!(held(&[1; 21], 20), (0, 21, 0));
+        assert_eq!(held(&[1; 25], 100), (25, 0, 0));
+        assert_eq!(held(&[1; 26], 100), (0, 26, 0));
+        assert_eq!(held(&[1; 500], 100_000), (500, 0, 0));
+        assert_eq!(held(&[1; 501], 100_000), (0, 501, 0));
+    }
+
+    #[test]
+    fn an_owner_that_is_over_its_share_is_left_out_and_stops_nobody_else() {
+        assert_eq!(held(&[10, 1], 20), (11, 0, 0));
+        assert_eq!(held(&[11, 1], 20), (1, 11, 1));
+        assert_eq!(held(&[60, 1, 1, 60, 3], 20), (5, 120, 2));
+        assert_eq!(held(&[250, 1], 100_000), (251, 0, 0));
+        assert_eq!(held(&[251, 1], 100_000), (1, 251, 1));
+        assert_eq!(held(&[10, 9, 2, 60], 20), (0, 81, 0), "too much without that owner too");
+    }
+
+    #[test]
+    fn decisions_leave_room_for_what_needs_none() {
+        let room = |removals: &[usize]| BRAKES.room(&plan(removals, 20, &Withheld::default()));
+        assert_eq!([room(&[]), room(&[4]), room(&[10, 10])], [20, 16, 10]);
     }
 }

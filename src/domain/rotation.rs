@@ -1,4 +1,5 @@
-//! Rotation: which of a namespace's two users is active, which password comes next, and until when one is good.
+//! Rotation: which of a namespace's two users is active, which password comes next, and how long a password works. A
+//! *switch* is one rotation of one namespace.
 //!
 //! ```text
 //! user-1: AAAAASSSSSAAAAA..      A active, S standby
@@ -6,10 +7,10 @@
 //! time-->   X    Y  Z            a claim at X returns user-1, due at Y, reclaimAt Z
 //! ```
 //!
-//! Every change of a password takes three steps: [`Rotation::begin`] chooses it and is stored, the broker is told,
-//! [`Rotation::settle`] promotes it and is stored. Whoever finds a pending password finishes with *that* password, so
-//! first creation, rotation and recovery from a crash are one path, and a password is handed out only after the broker
-//! has it.
+//! Every change of a password takes three steps: [`Rotation::begin`] chooses it, and we store that; we tell the broker;
+//! [`Rotation::settle`] promotes it, and we store that. A process that finds a pending password finishes with *that*
+//! password. So first creation, rotation and crash recovery are one path, and we return a password only after the
+//! broker has it.
 
 use std::time::Duration;
 
@@ -19,73 +20,93 @@ use crate::secret::Password;
 
 /// A user's slot and its password.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Credentials {
+pub struct Login {
     /// Which of the two users.
     pub slot: Slot,
     /// The password it logs in with.
     pub password: Password,
 }
 
-/// The next password, before it is known whether the broker has it.
+/// The next password, while we don't know yet whether the broker has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
-    /// The user and the password it is getting.
-    pub credentials: Credentials,
-    /// When it was chosen. A pending password that is old belongs to a process that died.
+    /// The user, and its new password.
+    pub login: Login,
+    /// When it was chosen. An old pending password belongs to a process that died.
     pub since: Timestamp,
 }
 
 /// The passwords of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rotation {
-    /// What claims return; `None` until the first password is settled.
-    pub active: Option<Credentials>,
-    /// What claims returned before the last switch; it logs in until the next one. `None` until the first switch, while
-    /// the standby user can't log in.
-    pub previous: Option<Credentials>,
-    /// The password being put in force.
+    /// What claims return. `None` until the first password is settled.
+    pub active: Option<Login>,
+    /// What claims returned before the last switch. It logs in until the next one. `None` until the first switch,
+    /// because the standby user can't log in before.
+    pub previous: Option<Login>,
+    /// The password that is on its way to the broker.
     pub pending: Option<Pending>,
     /// When the next switch may begin.
     pub due: Timestamp,
-    /// How long after `due` a claim of `active` is good: half the interval that was configured when it was settled, kept
-    /// with it so that no promise is broken when the configured interval changes.
+    /// How long after `due` a claim of `active` is valid: half the interval that was configured when it was settled. It
+    /// is stored with the password, so that no promise is broken if the configured interval changes.
     pub grace: Duration,
 }
 
+/// When a switch is due that comes only when somebody asks for it: at the end of the year 9999.
+pub const NEVER: Timestamp = Timestamp::from_millis(253_402_300_799_000);
+
 impl Rotation {
+    /// No passwords, and nothing that is due.
+    pub fn none() -> Rotation {
+        Rotation { active: None, previous: None, pending: None, due: NEVER, grace: Duration::ZERO }
+    }
+
+    /// The same without the pending password, which nobody will put in force.
+    #[must_use]
+    pub fn without_pending(&self) -> Rotation {
+        Rotation { pending: None, ..self.clone() }
+    }
+
+    /// Promotes the pending password as [`Rotation::settle`] does, where the next switch comes when somebody asks for it.
+    #[must_use]
+    pub fn settle_until_asked(&self) -> Rotation {
+        Rotation { due: NEVER, grace: Duration::ZERO, ..self.settle(NEVER, Duration::ZERO) }
+    }
+
     /// The rotation of a new namespace: `first` is pending for user 1, and user 2 can't log in.
     pub fn first(first: Password, now: Timestamp) -> Rotation {
-        let credentials = Credentials { slot: Slot::One, password: first };
+        let login = Login { slot: Slot::One, password: first };
         Rotation {
             active: None,
             previous: None,
-            pending: Some(Pending { credentials, since: now }),
+            pending: Some(Pending { login, since: now }),
             due: now,
             grace: Duration::ZERO,
         }
     }
 
-    /// Chooses `fresh` as the standby user's next password. Unchanged while one is pending.
+    /// Chooses `fresh` as the standby user's next password. Changes nothing if one is pending.
     pub fn begin(&self, fresh: Password, now: Timestamp) -> Rotation {
         if self.pending.is_some() {
             return self.clone();
         }
         let slot = self.active.as_ref().map_or(Slot::One, |active| active.slot.other());
-        let pending = Pending { credentials: Credentials { slot, password: fresh }, since: now };
+        let pending = Pending { login: Login { slot, password: fresh }, since: now };
         Rotation { pending: Some(pending), ..self.clone() }
     }
 
     /// Promotes the pending password, which the broker has by `now`, and sets the next switch one interval `every`
-    /// later. Unchanged where nothing is pending.
+    /// later. Changes nothing if none is pending.
     ///
-    /// The next switch overwrites the password that was active until now. Claims have returned that one with a
-    /// `reclaimAt` of at most `due` or `now`, whichever is later, and `grace`: a claim that comes before the promotion is
-    /// stored, but after `now` was read, writes the record, so that the promotion is lost. The next switch comes twice as
-    /// late or later, which leaves clocks room to differ, whatever `every` says by now.
+    /// The next switch overwrites the password that was active until now. Claims returned that one with a `reclaimAt`
+    /// of at most `grace` after `due` or `now`, whichever is later. (A claim that is stored before the promotion, but
+    /// after `now` was read, writes the record, so the promotion loses.) The next switch comes at least two `grace`
+    /// after `due` or `now`. So clocks may differ, whatever `every` is by now.
     pub fn settle(&self, now: Timestamp, every: Duration) -> Rotation {
         let Some(pending) = &self.pending else { return self.clone() };
         Rotation {
-            active: Some(pending.credentials.clone()),
+            active: Some(pending.login.clone()),
             previous: self.active.clone().or_else(|| self.previous.clone()),
             pending: None,
             due: now.max(self.due).plus(every.max(self.grace * 2)),
@@ -93,19 +114,19 @@ impl Rotation {
         }
     }
 
-    /// When the active password took the place of another one, or a later moment where the interval has changed since.
-    /// `None` where it is the first one.
+    /// When the active password replaced another one, or a later time if the interval has changed since. `None` for the
+    /// first password.
     pub fn switched(&self) -> Option<Timestamp> {
         self.previous.as_ref().map(|_| self.due.minus(self.grace * 2))
     }
 
-    /// Until when a claim that returns the active password at `now` may rely on it. Always after `now`: where the switch
-    /// is overdue, it can come at any moment, and leaves the password good for one more interval.
+    /// Until when a claim that returns the active password at `now` may rely on it. Always after `now`: an overdue
+    /// switch can come at any moment, but the password then still works for one more interval.
     pub fn reclaim_at(&self, now: Timestamp) -> Timestamp {
         self.due.max(now).plus(self.grace)
     }
 
-    /// Whether a switch should begin, or one that began at least `abandoned` ago should be finished by somebody else.
+    /// Whether a switch should begin, or another process should finish a switch that began at least `abandoned` ago.
     pub fn is_due(&self, now: Timestamp, abandoned: Duration) -> bool {
         match &self.pending {
             Some(pending) => pending.since.plus(abandoned) <= now,
@@ -113,37 +134,44 @@ impl Rotation {
         }
     }
 
-    /// From when on the standby user's password may be replaced, ahead of the next switch: until then, whoever claimed
-    /// before the last switch may rely on it; see [`Rotation::settle`]. Whoever is just putting a password in force is left
-    /// `budget` for it.
+    /// From when on we may replace the standby user's password ahead of the next switch. Until then, programs that
+    /// claimed before the last switch may rely on it; see [`Rotation::settle`]. A process that is settling a password
+    /// gets `budget` to finish.
     pub fn standby_is_free(&self, budget: Duration) -> Timestamp {
         let pending = self.pending.as_ref().map(|pending| pending.since.plus(budget));
         let promised = self.active.as_ref().map(|_| self.due.minus(self.grace));
         pending.max(promised).unwrap_or(self.due)
     }
 
-    /// What was handed out last: the active password, or, where one that was lost is being replaced, the one before.
-    pub fn handed_out(&self) -> Option<&Credentials> {
+    /// The credentials that claims returned last: the active ones, or the previous ones while a lost password is being
+    /// replaced.
+    pub fn handed_out(&self) -> Option<&Login> {
         self.active.as_ref().or(self.previous.as_ref())
     }
 
-    /// The rotation to go on with where the passwords of this one are lost. The user of what was handed out last keeps what it
-    /// has at the broker, `kept`, so that whoever holds that can log in until the switch after; the other one gets `fresh`.
-    /// What is kept can't be handed out any more, so nothing is active until `fresh` is settled.
+    /// Whether a password of it was ever in force, be it revoked by now.
+    pub fn was_in_force(&self) -> bool {
+        self.handed_out().is_some() || !self.grace.is_zero()
+    }
+
+    /// The rotation that continues after the passwords of this one are lost. The user whose credentials were returned
+    /// last keeps its password at the broker, `kept`, so programs that hold it can log in until the next switch but
+    /// one. The other user gets `fresh`. We can't return `kept` any more, so nothing is active until `fresh` is
+    /// settled.
     pub fn replace_lost(&self, kept: Option<Password>, fresh: Password, now: Timestamp) -> Rotation {
-        let Some(&Credentials { slot, .. }) = self.handed_out() else { return Rotation::first(fresh, now) };
+        let Some(&Login { slot, .. }) = self.handed_out() else { return Rotation::first(fresh, now) };
         Rotation {
             active: None,
-            previous: kept.map(|password| Credentials { slot, password }),
-            pending: Some(Pending { credentials: Credentials { slot: slot.other(), password: fresh }, since: now }),
+            previous: kept.map(|password| Login { slot, password }),
+            pending: Some(Pending { login: Login { slot: slot.other(), password: fresh }, since: now }),
             ..self.clone()
         }
     }
 
-    /// The password with which the user in `slot` logs in once everything stored has reached the broker; `None` for a
-    /// user who can't.
+    /// The password of the user in `slot`, once everything stored has reached the broker. `None` for a user that can't
+    /// log in.
     pub fn password_of(&self, slot: Slot) -> Option<&Password> {
-        let pending = self.pending.as_ref().map(|pending| &pending.credentials);
+        let pending = self.pending.as_ref().map(|pending| &pending.login);
         [pending, self.active.as_ref(), self.previous.as_ref()]
             .into_iter()
             .flatten()
@@ -166,7 +194,7 @@ mod tests {
     fn the_first_password_goes_to_user_1_and_user_2_stays_blocked() {
         let password = Password::random();
         let rotation = Rotation::first(password.clone(), at(0)).settle(at(1), HOUR);
-        assert_eq!(rotation.active, Some(Credentials { slot: Slot::One, password }));
+        assert_eq!(rotation.active, Some(Login { slot: Slot::One, password }));
         assert_eq!(rotation.password_of(Slot::Two), None);
         assert_eq!(rotation.due, at(3601));
         assert_eq!(rotation.reclaim_at(at(10)), at(3601 + 1800));
@@ -180,7 +208,7 @@ mod tests {
         assert_eq!((first.switched(), second.switched()), (None, Some(at(3601))));
         assert_eq!(second.active.as_ref().unwrap().slot, Slot::Two);
         let third = second.begin(Password::random(), at(7201));
-        assert_eq!(third.pending.as_ref().unwrap().credentials.slot, Slot::One);
+        assert_eq!(third.pending.as_ref().unwrap().login.slot, Slot::One);
         assert_ne!(third.password_of(Slot::One), Some(&first.active.as_ref().unwrap().password));
     }
 

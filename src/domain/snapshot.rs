@@ -1,13 +1,16 @@
 //! What a run looks at before it plans: the broker and the store, and what the broker holds of each namespace.
 
-use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Timestamp;
-use crate::domain::alert::Alert;
-use crate::domain::inventory::Inventory;
+use crate::domain::account::Uses;
+use crate::domain::history::History;
+use crate::domain::identity::Others;
+use crate::domain::inventory::{Inventory, LimitsSeen, QueueDetail};
 use crate::domain::name::{Name, Names};
 use crate::domain::namespace::Namespace;
+use crate::domain::recipients::Recipients;
+use crate::domain::watched::Watched;
 
 /// What a run looks at: the broker first, then the store, so that what the broker shows and the store doesn't know was
 /// not just made.
@@ -15,10 +18,30 @@ use crate::domain::namespace::Namespace;
 pub struct Snapshot {
     /// What the broker holds.
     pub inventory: Inventory,
-    /// All namespaces in the store, tombstones too.
+    /// All namespaces in the store, tombstones too, but for those that are in order.
     pub namespaces: Vec<Namespace>,
-    /// All alerts in the store.
-    pub alerts: Vec<Alert>,
+    /// The live namespaces about which there is nothing to do: see [`Order`](crate::domain::order::Order).
+    pub in_order: BTreeSet<Name>,
+    /// What is remembered of queues in trouble.
+    pub watches: Vec<Watched>,
+    /// What was seen of queues before, by their names.
+    pub histories: BTreeMap<String, History>,
+    /// Closer looks at some of the queues, by their names.
+    pub closer: BTreeMap<String, QueueDetail>,
+    /// When the broker was asked for its list of queues, by the clock that all processes share; `None` where that is just now.
+    pub looked: Option<Timestamp>,
+    /// What time it is by that clock; `None` where there is one clock.
+    pub shared: Option<Timestamp>,
+    /// Whether the broker is in memory or disk alarm.
+    pub alarm: bool,
+    /// Who can't be told, and who wants no reminders.
+    pub recipients: Recipients,
+    /// The broker's limits; `None` where they were not looked at.
+    pub limits: Option<LimitsSeen>,
+    /// From where users are connected.
+    pub uses: Uses,
+    /// Users of others that stand under names of ours. They are not in the inventory any more.
+    pub others: Others,
 }
 
 /// What the broker holds of one namespace, by name.
@@ -32,6 +55,8 @@ pub struct Remains {
     pub queues: Vec<String>,
     /// Its exchanges.
     pub exchanges: Vec<String>,
+    /// Those users that have connections. They are no further things.
+    pub connected: BTreeSet<String>,
 }
 
 impl Remains {
@@ -40,10 +65,26 @@ impl Remains {
         self.users.len() + self.connections.len() + self.queues.len() + self.exchanges.len()
     }
 
+    /// Adds what is left of another namespace.
+    pub fn extend(&mut self, more: &Remains) {
+        let Remains { users, connections, queues, exchanges, connected } = more;
+        self.users.extend_from_slice(users);
+        self.connections.extend_from_slice(connections);
+        self.queues.extend_from_slice(queues);
+        self.exchanges.extend_from_slice(exchanges);
+        self.connected.extend(connected.iter().cloned());
+    }
+
+    /// Whether any of them has this name.
+    pub fn has(&self, name: &str) -> bool {
+        let Remains { users, connections, queues, exchanges, .. } = self;
+        [users, connections, queues, exchanges].into_iter().flatten().any(|thing| thing == name)
+    }
+
     /// At most `most` of them: the users, who would make the others anew, and then what comes round from `place` on (any
     /// number). With another place in each run, what can't be removed keeps nothing else from it.
     pub(super) fn part(&self, most: usize, place: usize) -> Remains {
-        let Remains { users, connections, queues, exchanges } = self;
+        let Remains { users, connections, queues, exchanges, connected } = self;
         let of_kind = |(kind, things): (usize, &'_ Vec<String>)| -> Vec<_> {
             things.iter().map(|thing| (kind, thing.clone())).collect()
         };
@@ -54,18 +95,9 @@ impl Remains {
         for (kind, thing) in others.into_iter().take(most.saturating_sub(users.len())) {
             taken[kind].push(thing);
         }
-        let [connections, queues, exchanges] = taken;
-        Remains { users: users.iter().take(most).cloned().collect(), connections, queues, exchanges }
+        let ([connections, queues, exchanges], connected) = (taken, connected.clone());
+        Remains { users: users.iter().take(most).cloned().collect(), connections, queues, exchanges, connected }
     }
-}
-
-/// Where a run that begins `now` begins with the things of `owner`: as good as random, so that it is each place's turn some
-/// day whatever the time between two runs.
-pub(super) fn place(now: Timestamp, owner: &str) -> usize {
-    let mut hasher = DefaultHasher::new();
-    (now, owner).hash(&mut hasher);
-    // What is cut off does not matter.
-    hasher.finish() as usize
 }
 
 /// One report of all the namespaces that are not in the store, and the names of the first of them: with the wrong database it
@@ -91,7 +123,9 @@ pub(crate) fn remains(inventory: &Inventory, names: &Names, wanted: impl Fn(&Nam
     }
     for connection in &inventory.connections {
         if let Some((name, _)) = names.owner_of_user(&connection.user).filter(|(name, _)| wanted(name)) {
-            found.entry(name).or_default().connections.push(connection.name.clone());
+            let found = found.entry(name).or_default();
+            found.connections.push(connection.name.clone());
+            found.connected.insert(connection.user.clone());
         }
     }
     for queue in &inventory.queues {
@@ -119,9 +153,6 @@ pub fn leave_out(inventory: &mut Inventory, names: &Names, unwanted: impl Fn(&Na
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -131,21 +162,13 @@ mod tests {
             connections: vec!["c".into()],
             queues: vec!["q".into(), "r".into()],
             exchanges: vec!["x".into()],
+            connected: ["1".to_owned()].into(),
         };
         assert_eq!(all.part(9, 4), all);
-        assert_eq!((all.part(0, 1), all.part(1, 1).users), (Remains::default(), vec!["1".to_owned()]));
+        assert_eq!((all.part(0, 1).count(), all.part(1, 1).users), (0, vec!["1".to_owned()]));
         let part = all.part(4, 3);
         assert_eq!((part.users, part.connections), (all.users.clone(), all.connections.clone()));
         assert_eq!((part.queues, part.exchanges), (vec![], all.exchanges.clone()));
         assert_eq!(all.part(9, 2).queues, ["r", "q"]);
-    }
-
-    #[test]
-    fn runs_that_are_as_far_apart_as_can_be_thought_of_begin_everywhere() {
-        for apart in [1, 60, 3600, 3617].map(Duration::from_secs) {
-            let at = |run: u32| Timestamp::from_millis(1_700_000_000_000).plus(apart * run);
-            let places: BTreeSet<_> = (0..200).map(|run| place(at(run), "taskcluster-x") % 20).collect();
-            assert_eq!(places.len(), 20, "{apart:?}");
-        }
     }
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use crate::domain::notice::Notice;
-use crate::notify::{Delivered, Notifier, NotifyError};
+use crate::notify::{Notifier, NotifyError};
 
 /// Writes each message as a log record of the type `notice`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -11,9 +11,9 @@ pub struct Log;
 
 #[async_trait]
 impl Notifier for Log {
-    async fn deliver(&self, notice: &Notice) -> Result<Delivered, NotifyError> {
+    async fn deliver(&self, notice: &Notice) -> Result<(), NotifyError> {
         let Notice { id, namespace, to, subject, text, .. } = notice;
         tracing::info!("type" = "notice", %id, %namespace, %to, %text, "{subject}");
-        Ok(Delivered::Sent)
+        Ok(())
     }
 }

@@ -1,11 +1,15 @@
 //! Messages as e-mails, handed to an SMTP server.
 //!
-//! The conversation is led step by step rather than by `lettre`'s transport, for three reasons: each step has a time-out,
-//! a refused recipient can be told from a refused account, and what follows the server's acceptance can't undo it.
+//! The conversation is led step by step on `lettre`'s connection rather than by its transport, whose errors don't say which
+//! command was refused, for four reasons. What is refused before `RCPT` is never about the address, whatever its code says.
+//! What a server repeats of our account when it refuses that is shown nowhere. Each step has a time-out; the transport's is for
+//! connecting alone. And what follows the server's acceptance can't undo it: the transport waits for the answer to `QUIT`, and
+//! a message that was accepted would be sent again.
 
 use std::error::Error as _;
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -13,15 +17,18 @@ use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
-use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{Address, Message};
 use percent_encoding::percent_decode_str;
-use url::Url;
+use sha2::{Digest as _, Sha256};
+use url::{Host, Url};
 
-use crate::domain::notice::Notice;
-use crate::notify::{Delivered, Notifier, NotifyError, html};
+use crate::domain::notice::{About, Notice};
+use crate::notify::refusal::is_about_the_address;
+use crate::notify::{Notifier, NotifyError, html};
+use crate::tls::{self, Trust};
 
 /// How long the server may take to say goodbye; whatever it says changes nothing.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -53,6 +60,7 @@ pub struct Smtp {
     tls: Tls,
     credentials: Option<Credentials>,
     from: Mailbox,
+    hello: ClientId,
     timeout: Duration,
 }
 
@@ -66,13 +74,15 @@ impl Smtp {
     /// A server by its URL, `smtps://[<user>:<password>@]<host>[:<port>]` for TLS from the start, or
     /// `smtp://[<user>:<password>@]<host>[:<port>][?tls=required|opportunistic|none]` for STARTTLS (`required` where
     /// nothing is said). User and password are percent-encoded. The port is 465 with `smtps`, 25 with `none`, else 587.
-    /// Certificates are checked against the system's, or those that the environment variable `SSL_CERT_FILE` names.
+    /// Certificates are checked against those of `trust`: the system's, or those that the environment variable `SSL_CERT_FILE`
+    /// names, unless it has others.
     ///
-    /// `from` is the sender, `a@example.com` or `Name <a@example.com>`. Connecting and each command may take `timeout`.
+    /// `from` is the sender, `a@example.com` or `Name <a@example.com>`. `ehlo_name` is the name by which we introduce ourselves
+    /// (`EHLO`); where it is empty, the domain of the sender. Connecting and each command may take `timeout`.
     ///
     /// # Errors
     /// What is wrong with which part, and what would be right.
-    pub fn new(url: &str, from: &str, timeout: Duration) -> Result<Smtp, BadSmtp> {
+    pub fn new(url: &str, from: &str, ehlo_name: &str, timeout: Duration, trust: &Trust) -> Result<Smtp, BadSmtp> {
         let bad = |why: &str| BadSmtp(why.to_owned());
         let from: Mailbox = from
             .parse()
@@ -87,13 +97,16 @@ impl Smtp {
             return Err(bad("the SMTP server's URL must have no path and no #"));
         }
         let credentials = credentials(&url)?;
-        let (tls, port) = tls(&url, &host)?;
+        let (tls, port) = tls(&url, &host, trust)?;
         if credentials.is_some() && matches!(tls, Tls::Opportunistic(_)) {
             return Err(bad(
                 "with a password the SMTP server's URL must say tls=required, or tls=none to send it in clear",
             ));
         }
-        Ok(Smtp { host, port: url.port().unwrap_or(port), tls, credentials, from, timeout })
+        let hello = client_id(if ehlo_name.is_empty() { from.email.domain() } else { ehlo_name }).ok_or_else(|| {
+            bad("the name for EHLO, or else the sender's domain, must be a host's name or its address in []")
+        })?;
+        Ok(Smtp { host, port: url.port().unwrap_or(port), tls, credentials, from, hello, timeout })
     }
 
     /// The e-mail. A second delivery of the same notice has the same `Message-ID` and `Date`, by which a reader's program
@@ -102,7 +115,12 @@ impl Smtp {
         let created = Duration::from_millis(u64::try_from(notice.created.millis()).unwrap_or(0));
         // RFC 3834, section 5: programs that answer e-mails leave this one unanswered.
         let auto_submitted = HeaderName::new_from_ascii_str("Auto-Submitted");
-        Message::builder()
+        let email = Message::builder();
+        let email = match thread(notice, self.from.email.domain()) {
+            Some(thread) => email.references(thread),
+            None => email,
+        };
+        email
             .from(self.from.clone())
             .to(Mailbox::new(None, to))
             .subject(notice.subject.as_str())
@@ -115,13 +133,13 @@ impl Smtp {
 
     /// A connection that is encrypted and logged in as configured. Whatever fails here is no fault of the address.
     async fn connect(&self) -> Result<AsyncSmtpConnection, NotifyError> {
-        let name = ClientId::default();
+        let name = &self.hello;
         let wrapped = match &self.tls {
             Tls::Wrapped(parameters) => Some(parameters.clone()),
             _ => None,
         };
         let server = (self.host.as_str(), self.port);
-        let connecting = AsyncSmtpConnection::connect_tokio1(server, Some(self.timeout), &name, wrapped, None);
+        let connecting = AsyncSmtpConnection::connect_tokio1(server, Some(self.timeout), name, wrapped, None);
         let mut connection = self.step(connecting).await?.map_err(|e| temporary("connecting", &e))?;
         let starttls = match &self.tls {
             Tls::Required(parameters) => Some(parameters),
@@ -129,7 +147,7 @@ impl Smtp {
             _ => None,
         };
         if let Some(parameters) = starttls {
-            let upgrading = connection.starttls(parameters.clone(), &name);
+            let upgrading = connection.starttls(parameters.clone(), name);
             self.step(upgrading).await?.map_err(|e| temporary("STARTTLS", &e))?;
         }
         if let Some(credentials) = &self.credentials {
@@ -172,7 +190,7 @@ impl Smtp {
 
 #[async_trait]
 impl Notifier for Smtp {
-    async fn deliver(&self, notice: &Notice) -> Result<Delivered, NotifyError> {
+    async fn deliver(&self, notice: &Notice) -> Result<(), NotifyError> {
         // Taskcluster's notify service takes ASCII addresses only, too; others need an extension that few servers have.
         let to: Address = notice
             .to
@@ -184,8 +202,24 @@ impl Notifier for Smtp {
         let mut connection = self.connect().await?;
         let sent = self.send(&mut connection, &email, to).await;
         let _ = tokio::time::timeout(GOODBYE, connection.abort()).await;
-        sent.map(|()| Delivered::Sent)
+        sent
     }
+}
+
+/// What all messages about one queue refer to, by which a reader's program shows them together; and what all that tell of many
+/// queues do. These refer to no queue: a program that sees several references takes them for one thread, and would show all of
+/// those queues in one for ever.
+fn thread(notice: &Notice, domain: &str) -> Option<String> {
+    let (kind, name) = match &notice.about {
+        Some(About { queue, first_seen, .. }) => {
+            ("queue", format!("{} {queue} {}", notice.namespace, first_seen.millis()))
+        }
+        None if !notice.instead_of.is_empty() => ("queues", notice.to.to_lowercase()),
+        None => return None,
+    };
+    let hash = Sha256::digest(name.as_bytes());
+    let hash: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    Some(format!("<{kind}-{hash}@{domain}>"))
 }
 
 /// User and password of the URL.
@@ -202,11 +236,22 @@ fn credentials(url: &Url) -> Result<Option<Credentials>, BadSmtp> {
     }
 }
 
+fn parameters(host: &str, trust: &Trust) -> Result<TlsParameters, SmtpError> {
+    let mut builder = TlsParameters::builder(host.to_owned());
+    let authorities = trust.authorities();
+    if !authorities.is_empty() {
+        builder = builder.certificate_store(CertificateStore::None);
+    }
+    for authority in authorities {
+        builder = builder.add_root_certificate(Certificate::from_der(authority.to_vec())?);
+    }
+    builder.build()
+}
+
 /// How the URL wants the connection encrypted, and the port where it names none.
-fn tls(url: &Url, host: &str) -> Result<(Tls, u16), BadSmtp> {
-    let parameters = || {
-        TlsParameters::new(host.to_owned()).map_err(|e| BadSmtp(format!("TLS to the SMTP server can't be set up: {e}")))
-    };
+fn tls(url: &Url, host: &str, trust: &Trust) -> Result<(Tls, u16), BadSmtp> {
+    let parameters =
+        || parameters(host, trust).map_err(|e| BadSmtp(format!("TLS to the SMTP server can't be set up: {e}")));
     let query: Vec<_> = url.query_pairs().collect();
     let wanted = match query.as_slice() {
         [] => None,
@@ -225,19 +270,42 @@ fn tls(url: &Url, host: &str) -> Result<(Tls, u16), BadSmtp> {
 }
 
 fn temporary(what: &str, error: &SmtpError) -> NotifyError {
-    NotifyError::Temporary(format!("SMTP, {what}: {error}"))
+    let told = format!("SMTP, {what}: {error}");
+    NotifyError::Temporary(match tls::advice(&told) {
+        Some(advice) => format!("{told} ({advice})"),
+        None => told,
+    })
 }
 
-/// What a refusal after the sender was accepted means. A 5xx reply is final (RFC 5321, section 4.2.1), but where its
-/// extended status is of the class x.7.x, "security or policy" (RFC 3463), or it asks us to log in (RFC 4954): then it may
-/// be our account or the relaying that is refused, which an operator can put right, and no message is to be lost by it.
+/// What a refusal means once the address was named.
 fn refused(what: &str, error: &SmtpError) -> NotifyError {
     let text = error.source().map(ToString::to_string).unwrap_or_default();
-    let ours = text.starts_with("5.7.") || error.status().is_some_and(|code| u16::from(code) == 530);
-    if error.is_permanent() && !ours {
-        return NotifyError::Permanent(format!("SMTP, {what}: {error}"));
+    match error.status() {
+        Some(code) if is_about_the_address(code.into(), &text) => {
+            NotifyError::Permanent(format!("SMTP, {what}: {error}"))
+        }
+        _ => temporary(what, error),
     }
-    temporary(what, error)
+}
+
+/// Whether `text` can be the name by which a client introduces itself.
+pub fn is_ehlo_name(text: &str) -> bool {
+    client_id(text).is_some()
+}
+
+/// What `EHLO` takes (RFC 5321, section 4.1.1.1): a domain, in ASCII, or an address between brackets.
+fn client_id(text: &str) -> Option<ClientId> {
+    if let Some(address) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+        let address = address.strip_prefix("IPv6:").unwrap_or(address);
+        return address.parse().ok().map(|address| match address {
+            IpAddr::V4(address) => ClientId::Ipv4(address),
+            IpAddr::V6(address) => ClientId::Ipv6(address),
+        });
+    }
+    match Host::parse(text).ok()? {
+        Host::Domain(name) => Some(ClientId::Domain(name)),
+        Host::Ipv4(_) | Host::Ipv6(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -245,7 +313,7 @@ mod tests {
     use super::*;
 
     fn smtp(url: &str) -> Result<Smtp, BadSmtp> {
-        Smtp::new(url, "Pulse <pulse@example.com>", Duration::from_secs(1))
+        Smtp::new(url, "Pulse <pulse@example.com>", "", Duration::from_secs(1), &Trust::default())
     }
 
     #[test]
@@ -289,6 +357,28 @@ mod tests {
         let smtp = smtp("smtps://me:can%41ry@x").unwrap();
         assert!(smtp.credentials == Some(Credentials::new("me".into(), "canAry".into())));
         assert_eq!(format!("{smtp:?}"), r#"Smtp { host: "x", port: 465, .. }"#);
-        assert!(Smtp::new("smtps://x", "nobody", Duration::from_secs(1)).is_err());
+        assert!(Smtp::new("smtps://x", "nobody", "", Duration::from_secs(1), &Trust::default()).is_err());
+    }
+
+    #[test]
+    fn we_introduce_ourselves_as_configured_or_by_the_domain_of_the_sender() {
+        let hello = |from: &str, hello: &str| {
+            Smtp::new("smtps://x", from, hello, Duration::from_secs(1), &Trust::default())
+                .ok()
+                .map(|smtp| smtp.hello.to_string())
+        };
+        for (from, name, told) in [
+            ("Pulse <pulse@tc.example.com>", "", Some("tc.example.com")),
+            ("pulse@tc.example.com", "worker-1.example.com", Some("worker-1.example.com")),
+            ("pulse@b\u{fc}cher.example", "", Some("xn--bcher-kva.example")),
+            ("pulse@example.com", "[192.0.2.1]", Some("[192.0.2.1]")),
+            ("pulse@example.com", "[IPv6:2001:db8::1]", Some("[IPv6:2001:db8::1]")),
+            ("pulse@example.com", "[2001:db8::1]", Some("[IPv6:2001:db8::1]")),
+            ("pulse@example.com", "a b", None),
+            ("pulse@example.com", "a\r\nMAIL FROM:<b@c>", None),
+            ("pulse@example.com", "192.0.2.1", None),
+        ] {
+            assert_eq!(hello(from, name).as_deref(), told, "{from} {name}");
+        }
     }
 }

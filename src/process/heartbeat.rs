@@ -11,37 +11,57 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use reqwest::redirect;
 
-use crate::http::App;
 use crate::tls;
+use crate::web::api::app::App;
 
 /// How often it beats; more often where less silence is borne.
 const INTERVAL: Duration = Duration::from_secs(15);
 const BEATS_PER_SILENCE: u32 = 4;
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What asks this process at its own address.
-pub(super) struct Heartbeat {
-    app: Arc<App>,
+#[derive(Clone)]
+pub(super) struct Itself {
     http: reqwest::Client,
     url: String,
 }
 
-impl Heartbeat {
+impl Itself {
     /// Of the web part that listens at `address`.
-    pub(super) fn new(app: Arc<App>, address: SocketAddr) -> Result<Heartbeat> {
+    pub(super) fn at(address: SocketAddr) -> Result<Itself> {
         tls::install_crypto_provider();
         // Each time a new connection: those that are open say nothing of whether new ones are accepted.
-        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(PATIENCE);
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(CHECK_TIMEOUT);
         let http = http.redirect(redirect::Policy::none()).build();
         let url = format!("http://{}/__lbheartbeat__", reachable(address));
-        Ok(Heartbeat { app, http: http.context("the heartbeat's HTTP client")?, url })
+        Ok(Itself { http: http.context("the heartbeat's HTTP client")?, url })
+    }
+
+    /// Asks as a proxy would which has ended TLS.
+    pub(super) async fn answers(&self) -> Result<()> {
+        let answer = self.http.get(&self.url).header("x-forwarded-proto", "https").send().await;
+        let answer = answer.and_then(reqwest::Response::error_for_status);
+        answer.map(drop).with_context(|| format!("no answer from ourselves at {}", self.url))
+    }
+}
+
+/// What beats.
+pub(super) struct Heartbeat {
+    app: Arc<App>,
+    itself: Itself,
+}
+
+impl Heartbeat {
+    /// Of the web part that `itself` asks.
+    pub(super) fn new(app: Arc<App>, itself: Itself) -> Heartbeat {
+        Heartbeat { app, itself }
     }
 
     /// Beats; it never ends.
     pub(super) async fn run(self) {
-        let service = &self.app.service;
+        let service = &self.app.context.service;
         let every = INTERVAL.min(service.policy().hold.silence / BEATS_PER_SILENCE);
         let mut serves = true;
         loop {
@@ -59,13 +79,10 @@ impl Heartbeat {
         }
     }
 
-    /// Asks ourselves, as a proxy would which has ended TLS, and the auth service.
+    /// Asks ourselves, and the auth service.
     async fn ask(&self) -> Result<()> {
-        let answer = self.http.get(&self.url).header("x-forwarded-proto", "https").send().await;
-        answer
-            .and_then(reqwest::Response::error_for_status)
-            .with_context(|| format!("no answer from ourselves at {}", self.url))?;
-        let auth = self.app.authenticator.health(PATIENCE).await;
+        self.itself.answers().await?;
+        let auth = self.app.authenticator.health(CHECK_TIMEOUT).await;
         auth.unwrap_or(Ok(())).map_err(|error| anyhow!("no answer from the auth service: {error}"))
     }
 }

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::iterations::Iterations;
 use super::stop::{Stop, finish, stopped};
 use crate::config::Config;
 use crate::domain::expiry::ExpiryPolicy;
 use crate::domain::sweep::SweepPolicy;
 use crate::notify::Notifier;
+pub use crate::service::Task;
 use crate::service::{Outcome, Service, ServiceError, Step};
 
 /// After a failure a loop waits twice as long as before, up to so many times its interval, or [`SOON`] where that is less.
@@ -17,6 +19,9 @@ const WIDEST: u32 = 16;
 
 /// So soon at least is a task tried again that failed: it should not lie idle for hours because a neighbour was late.
 const SOON: Duration = Duration::from_secs(5);
+
+/// How long a run waits until it is noted how it went.
+const NOTING: Duration = Duration::from_secs(1);
 
 /// How long a loop waits that runs every so often, after so many failures in a row. What failed is overdue, so that it is
 /// tried again sooner than the next run would come: a rotation that misses the time between two outages leaves the memory
@@ -28,33 +33,7 @@ fn pause(every: Duration, failures: u32) -> Duration {
     }
 }
 
-/// One of the scheduled tasks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Task {
-    /// Rotate what is due.
-    Rotate,
-    /// Repair and guard the broker.
-    Monitor,
-    /// End namespaces that have expired.
-    Expire,
-    /// Deliver what has to be told.
-    Deliver,
-}
-
 impl Task {
-    /// All of them.
-    pub const ALL: [Task; 4] = [Task::Rotate, Task::Monitor, Task::Expire, Task::Deliver];
-
-    /// Its name, as on the command line.
-    fn name(self) -> &'static str {
-        match self {
-            Task::Rotate => "rotate-namespaces",
-            Task::Monitor => "monitor-rabbit",
-            Task::Expire => "expire-namespaces",
-            Task::Deliver => "deliver-notices",
-        }
-    }
-
     pub(super) fn interval(self, config: &Config) -> Duration {
         match self {
             Task::Rotate => config.worker.rotate_interval,
@@ -79,6 +58,8 @@ pub(super) struct Runner {
     pub(super) mock: bool,
     /// How long a run may go on when the process is to end.
     pub(super) drain: Duration,
+    /// What is counted of the runs.
+    pub(super) iterations: Iterations,
     /// Wakes the loop that delivers, once there is something new.
     pub(super) news: Notify,
 }
@@ -97,7 +78,8 @@ impl Runner {
     pub(super) async fn run_once(&self, task: Task, dry_run: bool) -> Result<Outcome, ServiceError> {
         let began = Instant::now();
         let ran = self.run(task, dry_run).await;
-        log_run(task, began, ran.as_ref().map_err(failed));
+        let told = ran.as_ref().map_err(failed);
+        self.note_run(task, began, told, dry_run).await;
         if !dry_run
             && task.tells()
             && let Err(error) = self.service.deliver(&*self.notifier, false).await
@@ -121,7 +103,7 @@ impl Runner {
             };
             let ran =
                 ran.map_or_else(|_| Err("the run panicked".to_owned()), |ran| ran.map_err(|error| failed(&error)));
-            log_run(task, began, ran.as_ref().map_err(String::clone));
+            self.note_run(task, began, ran.as_ref().map_err(String::clone), self.mock).await;
             let good = ran.is_ok_and(|outcome| {
                 report(&outcome);
                 if task.tells() && outcome.changed + outcome.failed > 0 {
@@ -137,6 +119,22 @@ impl Runner {
                 () = stopped(stop.clone()) => return,
             }
         }
+    }
+}
+
+impl Runner {
+    /// Logs how a run went, and stores it for those who look; not that of a dry run, which has done nothing.
+    async fn note_run(&self, task: Task, began: Instant, ran: Result<&Outcome, String>, dry_run: bool) {
+        if let Some(times) = self.iterations.get(&(task.name(), ran.is_ok())) {
+            times.observe(began.elapsed());
+        }
+        if !dry_run {
+            let noting =
+                self.service.note_run(task.name(), ran.as_ref().map(|outcome| *outcome).map_err(String::as_str));
+            // A store that hangs delays no other run.
+            let _ = tokio::time::timeout(NOTING, noting).await;
+        }
+        log_run(task, began, ran);
     }
 }
 

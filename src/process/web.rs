@@ -2,17 +2,25 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use url::Url;
 
-use super::heartbeat::Heartbeat;
+use super::heartbeat::{Heartbeat, Itself};
 use super::stop::{Stop, stopped};
 use super::{Process, parts};
-use crate::http::connection::Patience;
-use crate::http::limits::Limits;
-use crate::http::server::{self, Connections};
-use crate::http::{self, App};
+use crate::service::{Sightings, TaskPolicies};
+use crate::web;
+use crate::web::api::app::{App, Settings};
+use crate::web::console::settings as console;
+use crate::web::edge::around;
+use crate::web::edge::connection::Patience;
+use crate::web::edge::limits::Limits;
+use crate::web::edge::server::{self, Connections};
+
+/// How long the start waits for what the store tells of the time.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 impl Process {
     /// What answers requests.
@@ -22,30 +30,45 @@ impl Process {
             "" => None,
             url => Some(Url::parse(url).context("taskcluster.rootUrl")?),
         };
-        let settings = http::Settings {
+        let settings = Settings {
             root_url,
             body_limit: server.body_limit,
             body_timeout: server.body_timeout,
             request_timeout: server.request_timeout,
-            force_ssl: server.force_ssl,
-            trust_proxy: server.trust_proxy,
-            trusted_proxies: server.trusted_proxies.clone(),
-            limits: Limits {
-                requests: server.max_requests,
-                client_rate: server.client_rate,
-                bodies: server.body_memory,
+            console: console::Settings {
+                people: parts::people(&self.config, self.clock.clone())?,
+                guard: parts::guard_policy(&self.config),
+                tasks: TaskPolicies {
+                    sweep: parts::sweep_policy(&self.config),
+                    expiry: parts::expiry_policy(&self.config),
+                },
+            },
+            edge: around::Settings {
+                force_ssl: server.force_ssl,
+                trust_proxy: server.trust_proxy,
+                trusted_proxies: server.trusted_proxies.clone(),
+                limits: Limits {
+                    requests: server.max_requests,
+                    client_rate: server.client_rate,
+                    bodies: server.body_memory,
+                    spare_rate: server.spare_rate,
+                },
+                summaries: self.config.logging.request_summary,
+                error_path: server.error_path,
             },
         };
-        let authenticator = parts::authenticator(&self.config, self.clock.clone())?.remembering_in(self.store.clone());
+        let authenticator =
+            parts::authenticator(&self.config, self.clock.clone())?.remembering_in(Sightings::new(self.store.clone()));
         App::new(self.service.clone(), authenticator, self.clock.clone(), settings).map_err(anyhow::Error::msg)
     }
 
-    /// Listens, and gives back what serves until `stop`.
-    pub(super) async fn web(&self, app: Arc<App>, stop: Stop) -> Result<impl Future<Output = ()> + use<>> {
+    /// Listens, and gives back what serves until `stop`, and what asks whether it does.
+    pub(super) async fn web(&self, app: Arc<App>, stop: Stop) -> Result<(Itself, impl Future<Output = ()> + use<>)> {
         let server = &self.config.server;
         let address = SocketAddr::new(server.address, server.port);
         let listener = server::listen(address).with_context(|| format!("can't listen at {address}"))?;
         let address = listener.local_addr()?;
+        self.service.learn_time(FIRST_LOOK).await;
         // Where the port was left to the system, this line is how people and scripts learn it.
         tracing::info!("listening at http://{address}");
         let patience =
@@ -54,9 +77,11 @@ impl Process {
         if let Some(warning) = warning {
             tracing::warn!("{warning}");
         }
-        let connections = Connections { patience, drain: server.drain_timeout, most };
-        let (service, heartbeat) = (self.service.clone(), Heartbeat::new(app.clone(), address)?);
-        let router = http::router(app);
+        let (drain, trusted_proxies) = (server.drain_timeout, server.trusted_proxies.clone());
+        let connections = Connections { patience, drain, most, trusted_proxies };
+        let itself = Itself::at(address)?;
+        let (service, heartbeat) = (self.service.clone(), Heartbeat::new(app.clone(), itself.clone()));
+        let router = web::router(app);
         let listening = stopped(stop.clone());
         // Once the listener is gone, there is nothing to be told of.
         let beating = async move {
@@ -65,12 +90,13 @@ impl Process {
                 () = listening => std::future::pending().await,
             }
         };
-        Ok(async move {
+        let serving = async move {
             tokio::select! {
                 () = server::serve(listener, router, connections, stopped(stop)) => {}
                 () = beating => {}
                 () = service.keep_memory() => {}
             }
-        })
+        };
+        Ok((itself, serving))
     }
 }

@@ -1,36 +1,44 @@
-//! Claiming: hand out a namespace's credentials.
+//! Claiming: return a namespace's credentials.
 //!
-//! A claim of a known namespace reads the store, writes it where something changes, and never waits for the broker. Only
-//! the first claim does, until its first password is in force. Where the store fails, the answer may come from memory; see
-//! `memory`.
+//! A claim of a known namespace reads the store, writes it if something changes, and never waits for the broker. Claims that are
+//! under way at once share these reads and writes; see `renew`. Only a first claim waits, until its first password is in force. If the
+//! store fails, the answer may come from memory; see `recall`.
 
 use std::fmt;
+use std::pin::pin;
 
-use tokio::time::Instant;
+use futures::future::{Either, select};
+use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
+use super::counts::Source;
+use super::renew::Renewed;
+use super::settle::Looked;
 use super::{Service, ServiceError};
 use crate::clock::Timestamp;
+use crate::domain::audit::{Audit, Deed};
+use crate::domain::barred::Disabled;
 use crate::domain::claim::{Claim, ClaimRequest, decide_claim};
 use crate::domain::name::Name;
 use crate::domain::namespace::Namespace;
+use crate::domain::renewal::Renewal;
 use crate::secret::Password;
-use crate::store::{Change, Record, Write};
+use crate::store::Write;
 
 /// What a claim returns.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Claimed {
     /// The namespace.
     pub name: Name,
-    /// Since when it exists.
+    /// When it was created.
     pub created: Timestamp,
-    /// From when on the next expiry run may take it.
+    /// From this time on, an expiry run may end it.
     pub expires: Timestamp,
-    /// What an AMQP client connects with. It logs in now, and until `reclaim_at`.
+    /// The connection string for an AMQP client. It logs in now, and until `reclaim_at`.
     pub connection_string: Zeroizing<String>,
     /// When to claim again.
     pub reclaim_at: Timestamp,
-    /// When its password took the place of another one; `None` for the namespace's first.
+    /// When its password replaced another one; `None` for the namespace's first password.
     pub switched: Option<Timestamp>,
 }
 
@@ -41,75 +49,140 @@ impl fmt::Debug for Claimed {
     }
 }
 
-/// How often a claim decides anew because another process wrote first. Each time, that other process has got on.
+/// How often a claim retries because another process wrote first. Each time, that other process has made progress.
 const ATTEMPTS: usize = 20;
 
 impl Service {
-    /// Claims a namespace for the caller, who has been authorised for it.
+    /// Claims a namespace for a caller that has been authorised for it.
     ///
     /// # Errors
-    /// [`ServiceError::CleaningUp`] while an expired namespace of this name is being removed, or was just marked as gone; those of the store; those
-    /// of the broker, which is needed by a first claim only. Whatever the error, the next claim goes on from there.
+    /// [`ServiceError::CleaningUp`] while an expired namespace of this name is being removed, or was just marked as
+    /// gone; [`ServiceError::Disabled`]; [`ServiceError::Revoking`] if its credentials were revoked a moment ago;
+    /// [`ServiceError::TooManyNamespaces`] if it would be a new one; those of the store; those of the broker,
+    /// which only a first claim needs. After any error, the next claim continues from there.
     pub async fn claim(&self, asked: &ClaimRequest) -> Result<Claimed, ServiceError> {
-        if let Some(claimed) = self.recall_while_failing(asked) {
-            return Ok(claimed);
+        let claimed = self.claim_somehow(asked).await;
+        self.counts.claimed(&claimed);
+        claimed.map(|(claimed, _)| claimed)
+    }
+
+    async fn claim_somehow(&self, asked: &ClaimRequest) -> Result<(Claimed, Source), ServiceError> {
+        let began = self.clock.now();
+        if let Some(claimed) = self.recall_while_failing(asked, began) {
+            return Ok((claimed, Source::Memory));
         }
-        let _turn = self.memory.ask_store()?;
+        let _asking = self.memory.ask_store()?;
         match self.claim_in_store(asked).await {
-            Err(ServiceError::Store(error)) => self.recall_after(error, asked),
+            Err(ServiceError::Store(error)) => {
+                self.recall_after(error, asked, began).map(|claimed| (claimed, Source::Memory))
+            }
             done => done,
         }
     }
 
-    async fn claim_in_store(&self, asked: &ClaimRequest) -> Result<Claimed, ServiceError> {
-        let patience = Instant::now() + self.policy.first_claim_timeout;
-        let _turn = self.turns.wait(&asked.name).await;
+    async fn claim_in_store(&self, asked: &ClaimRequest) -> Result<(Claimed, Source), ServiceError> {
+        let until = Instant::now() + self.policy.first_claim_timeout;
+        let _lock = self.locks.lock(&asked.name).await;
+        let mut source = Source::Store;
         for _ in 0..ATTEMPTS {
-            let now = self.clock.now();
-            let deadline = self.deadline(now, "a claim");
-            let Some(namespace) = self.prepare(asked, now).await? else { continue };
-            let Some(namespace) = self.settle(namespace, deadline, patience).await? else { continue };
+            let now = self.now();
+            let deadline = self.deadline(self.clock.now(), "a claim");
+            let (namespace, switched, read) = match self.renew_known(asked, now).await? {
+                Some(Renewed { namespace, switched }) => (namespace, switched, false),
+                None => {
+                    let Some((namespace, looked)) = self.prepare(asked, now, until).await? else { continue };
+                    if namespace.rotation.active.is_none() {
+                        source = Source::Broker;
+                    }
+                    let Some(namespace) = self.settle(namespace, looked, deadline, until).await? else { continue };
+                    let switched = namespace.switched();
+                    (namespace, switched, true)
+                }
+            };
             let Some(active) = &namespace.rotation.active else { continue };
             let reclaim_at = namespace.reclaim_at(now, self.policy.expiration_delay);
-            if reclaim_at <= self.clock.now() {
-                // This process stood still since it read the record, which is outdated.
+            if reclaim_at <= self.now() {
+                // This process was suspended since it read the record, so the record is outdated.
                 continue;
             }
-            self.remember(&namespace.name, Some(&namespace));
-            return Ok(Claimed {
-                connection_string: self.connection_string(&namespace.name, active),
+            if read {
+                self.remember(&namespace.name, Some(&namespace));
+            }
+            let claimed = Claimed {
+                connection_string: self.connection_string(asked, active),
                 reclaim_at,
-                switched: namespace.rotation.switched(),
+                switched,
                 created: namespace.created,
                 expires: namespace.expires,
                 name: namespace.name,
-            });
+            };
+            return Ok((claimed, source));
         }
         Err(ServiceError::Contended(asked.name.clone()))
     }
 
-    /// Makes the record what the claim asks for; `None` where another process wrote first.
-    async fn prepare(&self, asked: &ClaimRequest, now: Timestamp) -> Result<Option<Namespace>, ServiceError> {
-        let found = self.store.namespace(&asked.name).await?;
+    /// Changes the record to what the claim asks for, and looks at the users that it is going to make; `None` if another process
+    /// wrote first.
+    async fn prepare(
+        &self,
+        asked: &ClaimRequest,
+        now: Timestamp,
+        until: Instant,
+    ) -> Result<Option<(Namespace, Option<Looked<'_>>)>, ServiceError> {
+        let alone = |changed: Option<Namespace>| changed.map(|namespace| (namespace, None));
+        let found = self.look_up(&asked.name).await?;
+        if found.as_ref().is_some_and(|found| found.gone.is_none() && found.is_on_demand()) {
+            return Err(ServiceError::OnDemand(asked.name.clone()));
+        }
         self.remember(&asked.name, found.as_ref());
         let is_gone = found.as_ref().is_some_and(|found| found.gone.is_some());
-        let now = if is_gone { self.shared_time().await? } else { now };
-        match decide_claim(found.as_ref(), asked, now, self.policy.settle_budget, Password::random) {
-            Claim::Keep => Ok(found),
+        let shared = is_gone || found.as_ref().is_some_and(Namespace::is_beginning);
+        let now = if shared { self.shared_time().await? } else { now };
+        let ends = |expires| self.matures(expires, now);
+        match decide_claim(found.as_ref(), asked, now, self.policy.claims(), Password::random, ends) {
+            Claim::Keep => Ok(alone(found)),
             Claim::Wait(until) => Err(ServiceError::CleaningUp { name: asked.name.clone(), until }),
-            Claim::Create(namespace) | Claim::Change(namespace) => self.replace(namespace).await,
+            Claim::Shut(until) => Err(ServiceError::Revoking { name: asked.name.clone(), until }),
+            Claim::Refuse(Disabled { since, reason, .. }) => {
+                Err(ServiceError::Disabled { name: asked.name.clone(), since, reason })
+            }
+            Claim::Change(namespace) if !is_gone => {
+                if let Some(renewal) = found.as_ref().and_then(|found| Renewal::between(found, &namespace)) {
+                    let written = self.renew(&renewal).await?;
+                    return Ok((written == Write::Done).then(|| (renewal.applied_to(&namespace), None)));
+                }
+                let before = found.map_or_else(String::new, |found| found.contact);
+                let changed = (namespace.contact != before).then(|| {
+                    let name =
+                        |contact: &str| if contact.is_empty() { "nobody".to_owned() } else { contact.to_owned() };
+                    let reason = format!("from {} to {}", name(&before), name(&namespace.contact));
+                    self.audit(&asked.by, Deed::SetContact, Some(&asked.name), asked.name.as_str(), &reason)
+                });
+                Ok(alone(self.replace_noting(namespace, changed).await?))
+            }
+            Claim::Create(namespace) | Claim::Change(namespace) => {
+                let reason = if is_gone { "claimed anew after it was gone" } else { "the first claim" };
+                let audit = self.audit(&asked.by, Deed::Claim, Some(&asked.name), asked.name.as_str(), reason);
+                self.make_looking(namespace, audit, until).await
+            }
         }
     }
 
-    /// Writes the record over the version that it carries, and gives it back as it is stored; `None` where another
-    /// process wrote first.
-    pub(super) async fn replace(&self, namespace: Namespace) -> Result<Option<Namespace>, ServiceError> {
-        let change = Change { record: Record::Namespace(namespace.clone()), notices: Vec::new() };
-        let written = self.store.write(&[change]).await?;
-        self.memory.store_works();
-        match written.first() {
-            Some(Write::Done) => Ok(Some(Namespace { version: namespace.version.next(), ..namespace })),
-            _ => Ok(None),
-        }
+    /// Stores a namespace while its users are looked at. Neither needs the other one; but no user is made before both are done.
+    async fn make_looking(
+        &self,
+        namespace: Namespace,
+        audit: Audit,
+        until: Instant,
+    ) -> Result<Option<(Namespace, Option<Looked<'_>>)>, ServiceError> {
+        let begun = namespace.clone();
+        let (make, look) = (pin!(self.make(namespace, audit)), pin!(timeout_at(until, self.look_first(&begun))));
+        Ok(match select(make, look).await {
+            Either::Left((made, look)) => match made? {
+                Some(made) => Some((made, look.await.ok())),
+                None => None,
+            },
+            Either::Right((looked, make)) => make.await?.map(|made| (made, looked.ok())),
+        })
     }
 }

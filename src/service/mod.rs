@@ -1,131 +1,167 @@
 //! What the service does. Store and broker meet only here, so only here does order matter.
 //!
+//! * `audit`: what is done, for the trail and the log.
+//! * `refusals`: which refusals the trail has had lately.
+//! * `owners`: owners and exemptions of namespaces.
+//! * `requests`: owners ask for exemptions, and administrators decide.
+//! * `extend`: put off the end of a namespace.
+//! * `people`: sessions of people, and how tasks went.
+//! * `signed_in`: who was signed in, while the store fails; `last_known`: what was shown (`views`), while that or the broker does.
+//! * `overview`: one picture of all namespaces and queues, for all who look; `picture` is what that is.
+//! * `inspect`: what is published, as people see it.
+//! * `queues`, `exchanges`: what is shown of these (`shown`); `listing` is what all share who look at them.
+//! * `demand`: empty queues and delete exchanges because somebody asks for it; `delete` is the same of queues.
+//! * `ends`: release, revoke, disable and enable a namespace; `cut_off` has the broker refuse earlier credentials.
+//! * `accounts`: credentials of people, on demand.
+//! * `adopt`: make accounts of users of somebody else; `retire` ends those users.
+//! * `clean`: delete what is left of namespaces that are gone; `clean_users` is that of their users.
 //! * `claim`: hand out a namespace's credentials.
-//! * `memory`: answer claims while the store fails.
+//! * `connection`: what connection strings are made of.
+//! * `counts`: what this process counts; `figures`: what describes the whole service. Both are for metrics.
+//! * `recall`: answer claims while the store fails; `memory` is what is remembered for that.
 //! * `settle`: put a pending password in force; the one path of first creation, rotation and recovery.
+//! * `records`: write the records of namespaces.
 //! * `rotate`: settle every namespace whose switch is due.
-//! * `heartbeat`: tell rotation whether clients can reach the API, and whose clock is wrong.
-//! * `maintain`: sweep and expire: snapshot, plan, apply.
-//! * `remove`: delete queues, and what is left of a namespace that is gone.
+//! * `heartbeat`: tell rotation and expiry whether clients can reach the API, and whose clock is wrong; `time` is what is known of it.
+//! * `sweep`, `expire`: snapshot, plan, apply.
+//! * `apply`: carry out a plan, each kind of action in its way.
+//! * `runs`: a dry run of each task, and one with more than its brakes allow.
+//! * `unknown`: what the broker has that nobody accounts for, shown, and deleted on demand.
+//! * `shared`: what those two share.
+//! * `hoarder`: close the one connection that holds a queue's messages.
+//! * `remove`: delete queues.
+//! * `limits`: the limits that the broker keeps by itself.
+//! * `listed`: whether the broker lists what it says is gone.
 //! * `deliver`: send what has to be told.
+//! * `mute`: send no reminders.
 //! * `replace`: go on where passwords are lost.
+//! * `identity`: whose a user is, before it is written or deleted.
+//! * `take_over`: go on with the users of a former deployment.
+//! * `sightings`: which signed requests were made before.
 //! * `outcome`: what became of a run.
-//! * `turns`: claims of one namespace wait for each other.
+//! * `locks`: claims of one namespace wait for each other.
+//! * `together`: calls that are under way at the same moment are made as one; `renew` is that for claims of known namespaces.
+//! * `deadline`: what was read long ago is not acted on.
+//! * `error`: why something was not done.
 
+mod accounts;
+mod adopt;
+mod apply;
+mod audit;
 mod claim;
+mod clean;
+mod clean_users;
+mod connection;
+mod counts;
+mod cut_off;
+mod deadline;
+mod delete;
 mod deliver;
+mod demand;
+mod ends;
+mod error;
+mod exchanges;
+mod expire;
+mod extend;
+mod figures;
 mod heartbeat;
-mod maintain;
+mod hoarder;
+mod identity;
+mod inspect;
+mod last_known;
+mod limits;
+mod listed;
+mod listing;
+mod locks;
 mod memory;
+mod mute;
 mod outcome;
+mod overview;
+mod owners;
+mod people;
+mod picture;
+mod queues;
+mod recall;
+mod records;
+mod refusals;
+mod release;
 mod remove;
+mod renew;
 mod replace;
+mod requests;
+mod retire;
 mod rotate;
+mod runs;
 mod settle;
-mod turns;
+mod shared;
+mod shown;
+mod sightings;
+mod signed_in;
+mod sweep;
+mod take_over;
+mod time;
+mod together;
+mod unknown;
+mod views;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::broker::{Broker, BrokerError};
+use crate::broker::Broker;
 use crate::clock::{Clock, Timestamp};
+use crate::domain::account::AccountPolicy;
+use crate::domain::claim::{ClaimPolicy, ClaimRequest};
 use crate::domain::hold::HoldPolicy;
+use crate::domain::identity::Tag;
+use crate::domain::inventory::{BrokerExchange, BrokerQueue};
 use crate::domain::name::{Name, Names};
-use crate::domain::rotation::Credentials;
-use crate::store::{Store, StoreError, Summary};
+use crate::domain::owner::{Groups, Owner};
+use crate::domain::release::Release;
+use crate::domain::rotation::Login;
+use crate::domain::verdict::Criteria;
+use crate::store::{Store, Summary};
+use crate::telemetry::metrics::{Registry, constant};
 
+use self::counts::Counts;
+use self::deadline::Deadline;
+use self::listing::Listing;
+use self::locks::Locks;
 use self::memory::Memory;
-use self::turns::Turns;
+use self::picture::Overviews;
+use self::refusals::Refusals;
+use self::signed_in::SignedIn;
+use self::time::Time;
+use self::together::Renewals;
+use self::views::Views;
 
+pub use crate::store::{Digest, Outline, Sighting, TaskRun};
+pub use accounts::Credentials;
+pub use adopt::wanted_of;
 pub use claim::Claimed;
-pub use outcome::{Outcome, Step};
+pub use connection::{ConnectionTemplate, SuffixRule};
+pub use delete::{MOST_QUEUES, Outcome as QueueOutcome, Outcomes as QueueOutcomes, Which};
+pub use demand::Wish;
+pub use ends::Ended;
+pub use error::ServiceError;
+pub use exchanges::Exchanges;
+pub use extend::LONGEST_EXTENSION;
+pub use figures::Figures;
+pub use inspect::Batch;
+pub use last_known::LastKnown;
+pub use outcome::{Outcome, Step, Withheld};
+pub use owners::Owned;
+pub use people::Known;
+pub use picture::{Glance, Listed, Overview, Pictured};
+pub use runs::{Task, TaskPolicies};
+pub use shown::{ExchangeView, QueueView};
+pub use sightings::Sightings;
+pub use unknown::Unknown;
 
 /// How many calls to the broker are under way at once. More make a node no faster.
 const IN_FLIGHT: usize = 8;
-
-/// Why the service did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum ServiceError {
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The broker failed.
-    #[error(transparent)]
-    Broker(#[from] BrokerError),
-    /// The namespace is being cleaned up after it expired; it can be claimed again from then on.
-    #[error("namespace {name} is being cleaned up until {until}")]
-    CleaningUp {
-        /// Which namespace.
-        name: Name,
-        /// When the clean-up ends at the latest.
-        until: Timestamp,
-    },
-    /// Other processes wrote the same record again and again.
-    #[error("namespace {0} is being written by too many processes at once")]
-    Contended(Name),
-    /// Of many things, some could not be removed.
-    #[error("{failed} of {of} things could not be removed, of which the first: {first}")]
-    Partly {
-        /// How many could not.
-        failed: usize,
-        /// Of how many.
-        of: usize,
-        /// Why the first of them could not.
-        first: Box<ServiceError>,
-    },
-    /// A queue is still there after all that could be done to remove it.
-    #[error("the queue {queue} could not be removed: it is exclusive, and {why}")]
-    StillThere {
-        /// Its name.
-        queue: String,
-        /// Why it could not.
-        why: &'static str,
-    },
-    /// This process stood still for so long that what it read may be outdated.
-    #[error("{0} took too long, and was given up before it could do harm")]
-    TooSlow(&'static str),
-}
-
-/// What the connection strings of this deployment are made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConnectionTemplate {
-    /// `amqps://` or `amqp://`.
-    pub protocol: String,
-    /// The host that AMQP clients connect to.
-    pub hostname: String,
-    /// Its port.
-    pub port: u16,
-    /// The virtual host, as it is named at the broker.
-    pub vhost: String,
-    /// Put behind the virtual host as it is; `?frameMax=0`, say.
-    pub suffix: String,
-}
-
-/// What JavaScript's `encodeURIComponent` leaves as it is.
-const URI_COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'!')
-    .remove(b'~')
-    .remove(b'*')
-    .remove(b'\'')
-    .remove(b'(')
-    .remove(b')');
-
-impl ConnectionTemplate {
-    /// `<protocol><user>:<password>@<hostname>:<port>/<encoded vhost><suffix>`.
-    pub fn connection_string(&self, user: &str, password: &crate::secret::Password) -> Zeroizing<String> {
-        let ConnectionTemplate { protocol, hostname, port, vhost, suffix } = self;
-        let (password, vhost) = (password.expose(), utf8_percent_encode(vhost, URI_COMPONENT));
-        Zeroizing::new(format!("{protocol}{user}:{password}@{hostname}:{port}/{vhost}{suffix}"))
-    }
-}
 
 /// How this deployment wants it done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,10 +180,37 @@ pub struct Policy {
     pub settle_budget: Duration,
     /// When rotation waits.
     pub hold: HoldPolicy,
+    /// How accounts are named, and for how long they live.
+    pub accounts: AccountPolicy,
+    /// Where groups that own namespaces are told.
+    pub groups: Groups,
+    /// Who administers, and is told of what is asked for.
+    pub administrators: Vec<Owner>,
+    /// How many live namespaces one client may have claimed.
+    pub namespaces_per_client: usize,
     /// How many namespaces are remembered for the time when the store fails.
     pub remembered: usize,
-    /// How long a first claim waits for the broker, its turn included.
+    /// How long the audit trail is kept.
+    pub audit_kept: Duration,
+    /// How queues are judged.
+    pub criteria: Criteria,
+    /// How long a first claim waits for the broker, its waiting for a place included.
     pub first_claim_timeout: Duration,
+}
+
+impl Policy {
+    /// How claims are decided.
+    ///
+    /// Whoever read a record before it became a tombstone does not act on it any more by then where namespaces are kept for
+    /// long enough after their date: it was read as one that ends later, before a claim brought the end nearer, which is
+    /// longer ago than anybody acts on what was read; or as what it is, and then whoever repairs it has put off its end
+    /// before. A switch that is under way shows in the record, and keeps the tombstone from being revived; see `expire`.
+    fn claims(&self) -> ClaimPolicy {
+        // Clocks differ by up to a quarter of the interval.
+        let long = self.settle_budget + self.rotation_interval / 4 <= self.expiration_delay;
+        let margin = if long { Duration::ZERO } else { self.settle_budget };
+        ClaimPolicy { delay: self.expiration_delay, margin, budget: self.settle_budget }
+    }
 }
 
 /// The use cases, on one store and one broker. Any number of processes may run it at once.
@@ -157,31 +220,76 @@ pub struct Service {
     clock: Arc<dyn Clock>,
     policy: Policy,
     memory: Memory,
-    /// When it was last logged that our clock is wrong.
-    clock_reported: Mutex<Option<Instant>>,
-    turns: Turns,
-    /// The turns of first claims at the broker.
+    time: Mutex<Time>,
+    /// The tag of this deployment, once it is known.
+    tag: OnceLock<Tag>,
+    locks: Locks,
+    renewals: Renewals,
+    /// The places of first claims at the broker.
     first_claims: Semaphore,
+    refusals: Refusals,
+    /// The release of the broker that was seen last, what our account lacks there, and the uptime then.
+    release: Mutex<Option<(Release, Vec<String>, Duration)>>,
+    /// The uptime when it was last looked at what exactly users may do.
+    looked_closely: Mutex<Option<Duration>>,
+    queues: Listing<BrokerQueue>,
+    exchanges: Listing<BrokerExchange>,
+    overviews: Overviews,
+    counts: Counts,
+    /// Whose turn it is to begin an inspection.
+    inspections: tokio::sync::Mutex<()>,
+    /// Whose turn it is to look at everything.
+    plans: tokio::sync::Mutex<()>,
+    /// Who was signed in lately, for the time when the store fails.
+    signed_in: SignedIn,
+    /// What was shown lately, likewise.
+    shown_queues: Views<QueueView>,
+    shown_exchanges: Views<ExchangeView>,
 }
 
 impl Service {
     /// A service on these parts.
     pub fn new(store: Arc<dyn Store>, broker: Arc<dyn Broker>, clock: Arc<dyn Clock>, policy: Policy) -> Service {
+        let time = Time::new(&*clock);
         Service {
             store,
             broker,
             clock,
             policy,
             memory: Memory::default(),
-            turns: Turns::default(),
+            tag: OnceLock::new(),
+            locks: Locks::default(),
+            renewals: Renewals::default(),
             first_claims: Semaphore::new(IN_FLIGHT),
-            clock_reported: Mutex::default(),
+            refusals: Refusals::default(),
+            release: Mutex::default(),
+            looked_closely: Mutex::default(),
+            queues: Listing::default(),
+            exchanges: Listing::default(),
+            overviews: Overviews::default(),
+            counts: Counts::default(),
+            inspections: tokio::sync::Mutex::default(),
+            plans: tokio::sync::Mutex::default(),
+            signed_in: SignedIn::default(),
+            shown_queues: Views::default(),
+            shown_exchanges: Views::default(),
+            time,
         }
     }
 
     /// How this deployment wants it done.
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// Gives what this process counts to a registry.
+    pub fn register(&self, registry: &mut Registry) {
+        self.counts.register(registry);
+        if let Some(calls) = self.store.calls() {
+            calls.register("pulse_store_call_duration_seconds", "Calls to the database", registry);
+        }
+        let interval = [(Vec::new(), self.policy.rotation_interval.as_secs_f64())];
+        constant(registry, "pulse_rotation_interval_seconds", "How long a password is active", interval);
     }
 
     /// Live namespaces in the order of their names, at most `limit`, from the first one after `after` on.
@@ -202,12 +310,13 @@ impl Service {
         Ok(self.store.summary(name).await?)
     }
 
-    /// Whether the store and the broker answer, each within `patience`, and our clock agrees with the store's, as far as
-    /// that is known; by name, with what is wrong.
+    /// Whether the store and the broker answer, each within `patience`, and our clock is right, as far as that is known: by the
+    /// store's, by the host's uptime, and by what clients signed. By name, with what is wrong.
     pub async fn health(&self, patience: Duration) -> Vec<(&'static str, Result<(), String>)> {
-        let (store, broker) = tokio::join!(
+        let (store, broker, _) = tokio::join!(
             tokio::time::timeout(patience, self.vitals()),
             tokio::time::timeout(patience, self.broker.ping()),
+            tokio::time::timeout(patience, self.look_at_release()),
         );
         let late = format!("no answer within {patience:?}");
         let store = store.map_or_else(|_| Err(late.clone()), |answer| answer.map_err(|error| error.to_string()));
@@ -216,9 +325,9 @@ impl Service {
             Ok(_) if self.memory.store_is_failing() => {
                 (Err("it can be read, and claims can't be stored".to_owned()), Ok(()))
             }
-            Ok((_, Some(wrong_clock))) => (Ok(()), Err(wrong_clock.to_string())),
+            Ok((_, Some(doubt))) => (Ok(()), Err(doubt.to_string())),
             Ok((_, None)) => (Ok(()), Ok(())),
-            Err(error) => (Err(error), Ok(())),
+            Err(error) => (Err(error), self.doubt().map_or(Ok(()), |doubt| Err(doubt.to_string()))),
         };
         vec![("database", store), ("rabbitmq", broker), ("clock", clock)]
     }
@@ -228,49 +337,9 @@ impl Service {
         Deadline::after(self.policy.settle_budget / 2, now, work)
     }
 
-    fn connection_string(&self, name: &Name, credentials: &Credentials) -> Zeroizing<String> {
-        let user = self.policy.names.user(name, credentials.slot);
-        self.policy.connection.connection_string(&user, &credentials.password)
-    }
-}
-
-/// A stretch of work that must not act on what it read once that is too old. It counts by the monotonic clock, which
-/// nobody sets back, and by the calendar, which goes on while the machine is suspended; whichever is over first counts.
-#[derive(Clone, Copy)]
-struct Deadline {
-    at: Instant,
-    on: Timestamp,
-    work: &'static str,
-}
-
-impl Deadline {
-    /// Begins `budget` before its end; to be made before what the work acts on is read.
-    fn after(budget: Duration, now: Timestamp, work: &'static str) -> Deadline {
-        Deadline { at: Instant::now() + budget, on: now.plus(budget), work }
-    }
-
-    /// Fails once the time is over; to be asked before each step that can't be taken back.
-    fn check(self, now: Timestamp) -> Result<(), ServiceError> {
-        if Instant::now() < self.at && now < self.on { Ok(()) } else { Err(ServiceError::TooSlow(self.work)) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::secret::Password;
-
-    #[test]
-    fn a_connection_string_is_shaped_as_in_2018() {
-        let template = ConnectionTemplate {
-            protocol: "amqps://".into(),
-            hostname: "pulse.example.com".into(),
-            port: 5671,
-            vhost: "/a b".into(),
-            suffix: "?frameMax=0".into(),
-        };
-        let password = Password::from_stored("secret".into());
-        let made = template.connection_string("taskcluster-x-1", &password);
-        assert_eq!(*made, "amqps://taskcluster-x-1:secret@pulse.example.com:5671/%2Fa%20b?frameMax=0");
+    /// What `asked` gets of this login.
+    fn connection_string(&self, asked: &ClaimRequest, login: &Login) -> Zeroizing<String> {
+        let user = self.policy.names.user(&asked.name, login.slot);
+        self.policy.connection.connection_string(&user, &login.password, &asked.name, asked.client.as_deref())
     }
 }

@@ -6,7 +6,8 @@ use std::time::Instant;
 use super::outcome::{Outcome, Step};
 use super::{Service, ServiceError};
 use crate::domain::namespace::Namespace;
-use crate::secret::Password;
+use crate::domain::rotation::{Login, Rotation};
+use crate::secret::{Password, PasswordHash};
 use crate::store::{Change, Record, Select, Write};
 
 impl Service {
@@ -29,6 +30,14 @@ impl Service {
         let (mut changes, mut steps) = (Vec::new(), Vec::new());
         for namespace in self.store.namespaces(Select::Sealed).await? {
             outcome.seen += 1;
+            if namespace.is_on_demand() {
+                let (rotation, reason) = (self.behind_hashes(&namespace, &users), "the stored ones can't be opened");
+                let (action, object) = ("keep passwords", namespace.name.to_string());
+                steps.push(Step { action, object, reason: reason.to_owned() });
+                let record = Record::Namespace(Namespace { rotation, ..namespace });
+                changes.push(Change { record, notices: Vec::new(), audits: Vec::new() });
+                continue;
+            }
             let free = namespace.rotation.standby_is_free(self.policy.settle_budget);
             if free > now && !at_once {
                 let name = &namespace.name;
@@ -52,7 +61,7 @@ impl Service {
             });
             let rotation = namespace.rotation.replace_lost(kept, Password::random(), now);
             let record = Record::Namespace(Namespace { rotation, ..namespace });
-            changes.push(Change { record, notices: Vec::new() });
+            changes.push(Change { record, notices: Vec::new(), audits: Vec::new() });
         }
         if dry_run {
             outcome.plan = Some(steps);
@@ -66,5 +75,17 @@ impl Service {
         }
         outcome.took = started.elapsed();
         Ok(outcome)
+    }
+
+    /// The passwords of an account by their hashes at the broker: people go on with what they have.
+    fn behind_hashes(&self, namespace: &Namespace, users: &HashMap<String, PasswordHash>) -> Rotation {
+        let behind = |login: &Option<Login>| {
+            let slot = login.as_ref()?.slot;
+            let password = users.get(&self.policy.names.user(&namespace.name, slot)).and_then(Password::behind)?;
+            Some(Login { slot, password })
+        };
+        let Rotation { active, previous, .. } = &namespace.rotation;
+        let (active, previous) = (behind(active), behind(previous));
+        Rotation { active, previous, ..namespace.rotation.without_pending() }
     }
 }

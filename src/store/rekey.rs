@@ -1,8 +1,9 @@
 //! Sealing anew: what is sealed under an older key of the key ring is sealed under the newest one, while others go on.
 
-use super::rows::NamespaceRow;
+use super::error::StoreError;
+use super::namespaces::row::NamespaceRow;
+use super::records::{Change, Record, Records, Write};
 use super::seal::KeyRing;
-use super::{Change, Record, Store, StoreError, Write};
 
 /// How many records are written at once.
 const BATCH: usize = 500;
@@ -22,7 +23,7 @@ pub struct Rekeyed {
 }
 
 /// A store that keeps sealed rows.
-pub(super) trait SealedRows: Store {
+pub(super) trait SealedRows: Records {
     /// What they are sealed under.
     fn keys(&self) -> &KeyRing;
 
@@ -35,14 +36,21 @@ pub(super) trait SealedRows: Store {
 pub(super) async fn rekey(store: &impl SealedRows) -> Result<Rekeyed, StoreError> {
     let keys = store.keys();
     let mut outcome = Rekeyed::default();
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         (outcome.unreadable, outcome.left) = (0, 0);
         let mut changes = Vec::new();
         for row in store.rows().await?.into_iter().filter(|row| row.is_sealed_before(keys)) {
             match row.open(keys) {
-                Ok(namespace) => changes.push(Change { record: Record::Namespace(namespace), notices: Vec::new() }),
+                Ok(namespace) => changes.push(Change {
+                    record: Record::Namespace(namespace),
+                    notices: Vec::new(),
+                    audits: Vec::new(),
+                }),
                 Err(error) => {
-                    tracing::error!("a namespace can't be sealed anew: {error}");
+                    // After the loss of a key these are many, of which the result gives the number.
+                    if outcome.unreadable == 0 && round == 0 {
+                        tracing::error!("not every namespace can be sealed anew; the first that can't: {error}");
+                    }
                     outcome.unreadable += 1;
                 }
             }

@@ -5,7 +5,7 @@
 
 use refinery::{Migration, Runner, error::Kind};
 
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// PostgreSQL's migrations.
 pub(super) mod postgres {
@@ -21,6 +21,9 @@ pub(super) mod sqlite {
 pub(super) const HISTORY_TABLE: &str = "refinery_schema_history";
 /// Reads what was applied, as [`Applied`].
 pub(super) const HISTORY: &str = "SELECT version, checksum FROM refinery_schema_history ORDER BY version";
+
+/// Forgets that migrations after a version were applied.
+pub(super) const FORGET: &str = "DELETE FROM refinery_schema_history WHERE version > $1";
 
 /// The version and checksum of an applied migration.
 pub(super) type Applied = (i32, String);
@@ -43,12 +46,6 @@ pub(super) fn standing(runner: &Runner, applied: &[Applied]) -> Result<Standing,
     known.sort();
     let newest_known = known.last().map_or(0, |migration| migration.version());
     let newest = applied.last().map_or(0, |(version, _)| *version);
-    if newest > newest_known {
-        return Err(StoreError::Schema(format!(
-            "the database's schema has version {newest}, and this program knows versions up to {newest_known} only: \
-             run the newer program that migrated it"
-        )));
-    }
     let foreign = |(known, (version, checksum)): &(&&Migration, &Applied)| {
         known.version() != *version || known.checksum().to_string() != *checksum
     };
@@ -58,7 +55,26 @@ pub(super) fn standing(runner: &Runner, applied: &[Applied]) -> Result<Standing,
              another or a changed program migrated it, use an empty database or that program"
         )));
     }
+    if newest > newest_known {
+        return Err(StoreError::Schema(format!(
+            "the database's schema has version {newest}, and this program knows versions up to {newest_known} only: \
+             run the newer program that migrated it"
+        )));
+    }
     Ok(if newest == newest_known { Standing::Current } else { Standing::Behind(newest) })
+}
+
+/// Refuses to make tables in a database that holds `others` already, without a history of ours.
+pub(super) fn require_empty(others: impl Iterator<Item = String>) -> Result<(), StoreError> {
+    let others: Vec<_> = others.collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    Err(StoreError::Schema(format!(
+        "the database belongs to something else, for it holds {}, and no history of this program's migrations: give an empty \
+         one; nothing in it was changed",
+        others.join(", ")
+    )))
 }
 
 /// Refuses a schema that is not current.

@@ -5,9 +5,9 @@
 //! text which is moved to another row or column does not open there.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 type Nonce = aes_gcm::aead::Nonce<Aes256Gcm>;
 
@@ -73,8 +73,8 @@ struct Entry {
 impl Entry {
     /// What is wrong is told without any of the entry's values, for one of them may be a key that stands in the wrong place.
     fn key(self) -> Result<Key, &'static str> {
-        if self.id.is_empty() {
-            return Err("`id` is empty; give it a name of its own");
+        if self.id.is_empty() || self.id.trim() != self.id {
+            return Err("`id` is empty, or has a blank at an end; give it a name of its own");
         }
         if self.algo != "aes-256" {
             return Err("`algo` must be \"aes-256\"");
@@ -197,6 +197,7 @@ fn parts(sealed: &str) -> Option<(&str, &str, &str)> {
 /// replace the file of a process that was faster.
 fn write_draft(draft: &Path, json: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
     file.write_all(json)?;
     file.sync_all()
 }

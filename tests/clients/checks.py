@@ -3,7 +3,10 @@
 import asyncio
 import datetime
 import sys
+import time
 
+import celery
+import kombu
 import pika
 import requests
 import taskcluster
@@ -140,6 +143,86 @@ def pages():
 
 
 @check
+def owners():
+    """setOwners, setExemption and removeExemption work, and the audit trail has them"""
+    owned = pulse().setOwners(NAMESPACE, {"owners": ["you@example.com", "group:releng"]})
+    assert owned["owners"] == ["you@example.com", "group:releng"]
+    assert pulse().owners(NAMESPACE) == owned
+    queue = f"queue/{NAMESPACE}/ü %/*"
+    granted = pulse().setExemption(NAMESPACE, queue, {"reason": "a slow reader"})
+    assert granted["queue"] == queue and pulse().listExemptions(NAMESPACE)["exemptions"] == [granted]
+    assert pulse().removeExemption(NAMESPACE, queue) == {}
+    actions = [record["action"] for record in pulse().listNamespaceAudit(NAMESPACE, query={"limit": 3})["records"]]
+    assert actions == ["end-exemption", "exempt", "set-owners"]
+
+
+@check
+def queues():
+    """listQueues, queue, purgeQueue, deleteQueue, deleteQueues, listExchanges and deleteExchange work"""
+    namespace = f"{NAMESPACE}-queues"
+    log_in(namespace, pulse().claimNamespace(namespace, {})["connectionString"])
+    queue, exchange = f"queue/{namespace}/greetings", f"exchange/{namespace}/greetings"
+    # Lists may be some seconds old.
+    for _ in range(40):
+        found = []
+        pulse().listQueues(namespace, paginationHandler=lambda page: found.extend(page["queues"]))
+        exchanges = [one["exchange"] for one in pulse().listExchanges(namespace)["exchanges"]]
+        if found and exchanges:
+            break
+        time.sleep(0.5)
+    assert [one["queue"] for one in found] == [queue], found
+    assert exchanges == [exchange], exchanges
+    shown = pulse().queue(namespace, queue)
+    assert shown["total"] == 0 and shown["bindings"] == [{"exchange": exchange, "routingKey": "#"}]
+    assert pulse().listQueues(namespace, query={"minMessages": 1})["queues"] == []
+    assert pulse().purgeQueue(namespace, queue)["result"] == "emptied"
+    dry = pulse().deleteQueues(namespace, {"pattern": f"queue/{namespace}/*", "dryRun": True})
+    assert dry == {"results": [{"queue": queue, "result": "would be deleted", "messages": 0}], "left": 0}
+    assert pulse().deleteQueue(namespace, queue, query={"reason": "ü"})["result"] == "deleted"
+    assert pulse().deleteExchange(namespace, exchange) == {}
+    reasons = [record["reason"] for record in pulse().listNamespaceAudit(namespace, query={"limit": 2})["records"]]
+    assert reasons == ["it was a topic exchange; on demand", "it had 0 messages; ü"], reasons
+    refused(TaskclusterRestFailure, 404, "ResourceNotFound", "No such queue", pulse().deleteQueue, namespace, queue)
+
+
+@check
+def ends():
+    """revokeCredentials, disableNamespace, enableNamespace and releaseNamespace work, and the audit trail has them"""
+    ending, why = f"{NAMESPACE}-ends", {"reason": "it was leaked"}
+    before = pulse().claimNamespace(ending, {})["connectionString"]
+    assert pulse().revokeCredentials(ending, why) == {"namespace": ending, "state": "done"}
+    after = pulse().claimNamespace(ending, {})["connectionString"]
+    log_in(ending, after)
+    assert after != before
+    admin = pulse({**owner, "clientId": "tests/admin"})
+    assert admin.disableNamespace(ending, why)["state"] == "done"
+    refused(TaskclusterRestFailure, 409, "RequestConflict", "it was leaked", pulse().claimNamespace, ending, {})
+    assert admin.enableNamespace(ending, why)["state"] == "pending"
+    assert pulse().releaseNamespace(ending, why)["namespace"] == ending
+    actions = [record["action"] for record in pulse().listNamespaceAudit(ending, query={"limit": 4})["records"]]
+    assert actions == ["release", "enable", "disable", "revoke"]
+
+
+@check
+def accounts():
+    """createAccount, newCredentials, adoptUser, moveOn and retireUser work"""
+    account = f"{NAMESPACE}-person"
+    administrator = pulse({**owner, "clientId": "tests/admin"})
+    first = administrator.createAccount(account, {"owners": ["you@example.com"]})
+    second = pulse().newCredentials(account, {})
+    log_in(account, first["connectionString"])
+    log_in(account, second["connectionString"])
+    assert pulse().account(account)["schedule"] == "on-demand"
+    refused(TaskclusterRestFailure, 409, "RequestConflict", "is an account", pulse().claimNamespace, account, {})
+    text = "RabbitMQ has no such user"
+    other = {"owners": ["you@example.com"]}
+    refused(TaskclusterRestFailure, 409, "RequestConflict", text, administrator.adoptUser, f"{account}-else", other)
+    text = "adopted user any more"
+    refused(TaskclusterRestFailure, 409, "RequestConflict", text, pulse().moveOn, account, {"schedule": "rotating"})
+    refused(TaskclusterRestFailure, 409, "RequestConflict", text, pulse().retireUser, account)
+
+
+@check
 def bad_name():
     """400 for a name that can't be, with its text"""
     text = "Invalid URL patterns:\nURL parameter 'namespace' given  as 'taskcluster-a/b' is not valid: "
@@ -201,6 +284,45 @@ def authorized():
     log_in(NAMESPACE, limited.claimNamespace(NAMESPACE, {})["connectionString"])
     text = "does not have sufficient scopes"
     refused(TaskclusterRestFailure, 403, "InsufficientScopes", text, limited.claimNamespace, f"{NAMESPACE}-a", {})
+
+
+# script/test-clients gives those of NAMESPACE-plain no suffix, and others one where RabbitMQ needs it for old clients.
+PLAIN = f"{NAMESPACE}-plain"
+
+
+@check
+def plain_pika():
+    """pika logs in with the whole string, where it has no suffix"""
+    pika.BlockingConnection(pika.URLParameters(pulse().claimNamespace(PLAIN, {})["connectionString"])).close()
+
+
+@check
+def plain_kombu():
+    """kombu publishes and consumes with the whole string, where it has no suffix"""
+    exchange = kombu.Exchange(f"exchange/{PLAIN}/greetings", "topic")
+    queue = kombu.Queue(f"queue/{PLAIN}/kombu", exchange, "#")
+    with kombu.Connection(pulse().claimNamespace(PLAIN, {})["connectionString"], connect_timeout=10) as connection:
+        with connection.SimpleQueue(queue) as messages:
+            kombu.Producer(connection).publish({"hello": "from kombu"}, exchange=exchange, routing_key="hello")
+            message = messages.get(timeout=10)
+            message.ack()
+            assert message.payload == {"hello": "from kombu"}, message.payload
+
+
+@check
+def plain_celery():
+    """celery sends and takes a task with the whole string, where it has no suffix"""
+    app = celery.Celery(broker=pulse().claimNamespace(PLAIN, {})["connectionString"], broker_connection_timeout=10)
+    # With a direct one celery publishes to the default exchange, where a namespace may not.
+    exchange = kombu.Exchange(f"exchange/{PLAIN}/celery", "topic")
+    app.conf.task_queues = [kombu.Queue(f"queue/{PLAIN}/celery", exchange, "celery")]
+    app.conf.task_default_queue = f"queue/{PLAIN}/celery"
+    app.send_task("greet", ["from celery"], queue=f"queue/{PLAIN}/celery", retry=False)
+    with app.connection_for_read() as connection:
+        with connection.SimpleQueue(app.amqp.queues[f"queue/{PLAIN}/celery"]) as messages:
+            message = messages.get(timeout=10)
+            message.ack()
+            assert message.headers["task"] == "greet", message.headers
 
 
 @check

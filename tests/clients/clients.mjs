@@ -1,6 +1,6 @@
 // Calls every method of the API with Taskcluster's clients for Node.js, from the oldest that knows a class Pulse to the
 // newest, which is given our own reference.
-import { assert, check, logIn, owner, refused, requireOld, rootUrl } from './harness.mjs';
+import { assert, check, declare, eventually, logIn, owner, refused, requireOld, rootUrl } from './harness.mjs';
 
 const scope = namespace => `pulse:namespace:${namespace}`;
 
@@ -56,6 +56,7 @@ async function checkLibrary({ version, library, at, Pulse = library.Pulse }) {
     const found = await new Pulse({ ...at, credentials: {} }).namespace(namespace);
     assert.deepEqual(Object.keys(found), ['namespace', 'created', 'expires', 'contact']);
     assert.equal(found.namespace, namespace);
+    assert.equal(found.contact, '');
   });
 
   await check(name('listNamespaces pages through all'), async () => {
@@ -74,6 +75,120 @@ async function checkLibrary({ version, library, at, Pulse = library.Pulse }) {
     } while (options);
     assert.deepEqual(paged, all);
   });
+
+  // All but the newest have the reference of 2018.
+  if (library === newest) {
+    await check(name('setOwners changes owners, which the audit trail has'), async () => {
+      const set = await pulse.setOwners(namespace, { owners: ['you@example.com', 'group:releng'] });
+      assert.deepEqual(set, { owners: ['you@example.com', 'group:releng'], contact: 'somebody@example.com' });
+      assert.deepEqual(await pulse.owners(namespace), set);
+      const { records } = await pulse.listNamespaceAudit(namespace, { action: 'set-owners', limit: 1 });
+      assert.match(records[0].reason, /to you@example\.com, group:releng$/);
+      await refused(pulse.listAudit(), { statusCode: 403, code: 'InsufficientScopes', message: /pulse:audit/ });
+    });
+
+    await check(name('listQueues, queue, purgeQueue, deleteQueue and deleteQueues work under any name'), async () => {
+      const queues = ['greetings', 'ü %/*\u0001"', 'b', 'c'].map(queue => `queue/${namespace}/${queue}`);
+      await declare((await pulse.claimNamespace(namespace, {})).connectionString, queues);
+      const listed = await eventually(async () => {
+        const found = (await pulse.listQueues(namespace)).queues.map(one => one.queue);
+        assert.deepEqual(found, [...queues].sort());
+        return found;
+      });
+      const paged = [];
+      for (let options = { limit: 3 }; options;) {
+        const page = await pulse.listQueues(namespace, options);
+        paged.push(...page.queues.map(one => one.queue));
+        options = page.continuationToken ? { limit: 3, continuationToken: page.continuationToken } : null;
+      }
+      assert.deepEqual(paged, listed);
+      const search = { search: 'Ü %', minMessages: 0, state: 'fine' };
+      assert.deepEqual((await pulse.listQueues(namespace, search)).queues.map(one => one.queue), [queues[1]]);
+      const shown = await pulse.queue(namespace, queues[0]);
+      assert.deepEqual([shown.kind, shown.exclusive, shown.total, shown.ready], ['classic', false, 0, 0]);
+      assert.deepEqual(shown.bindings, [{ exchange: `exchange/${namespace}/greetings`, routingKey: '#' }]);
+      const result = { queue: queues[1], messages: 0 };
+      assert.deepEqual(await pulse.purgeQueue(namespace, queues[1]), { ...result, result: 'emptied' });
+      const reason = { reason: 'a test, with ü & =' };
+      assert.deepEqual(await pulse.deleteQueue(namespace, queues[1], reason), { ...result, result: 'deleted' });
+      const absent = await pulse.deleteQueues(namespace, { queues: [queues[1], queues[3]], dryRun: true });
+      assert.deepEqual(absent.results.map(one => one.result), ['would be deleted', 'absent']);
+      const all = await pulse.deleteQueues(namespace, { pattern: `queue/${namespace}/*`, reason: 'leftovers' });
+      assert.deepEqual(all.results.map(one => one.result), ['deleted', 'deleted', 'deleted']);
+      assert.equal(all.left, 0);
+      assert.deepEqual((await pulse.listQueues(namespace)).queues, []);
+      const { records } = await pulse.listNamespaceAudit(namespace, { action: 'delete-queue', limit: 4 });
+      assert.equal(records[3].reason, 'it had 0 messages; a test, with ü & =');
+      await refused(pulse.queue(namespace, queues[1]), { statusCode: 404, code: 'ResourceNotFound', message: /^No such queue\n/ });
+      await refused(pulse.listQueues('elsewhere'), { statusCode: 403, code: 'InsufficientScopes', message: /pulse:manage:elsewhere/ });
+    });
+
+    await check(name('listExchanges and deleteExchange work'), async () => {
+      const exchange = `exchange/${namespace}/greetings`;
+      const [found] = (await pulse.listExchanges(namespace, { search: 'greet', limit: 10 })).exchanges;
+      assert.deepEqual(found, { exchange, kind: 'topic', durable: true, autoDelete: false, internal: false });
+      assert.deepEqual(await pulse.deleteExchange(namespace, exchange, { reason: 'a test' }), {});
+      assert.deepEqual((await pulse.listExchanges(namespace)).exchanges, []);
+    });
+
+    await check(name('setExemption and removeExemption work under any name'), async () => {
+      const queue = `queue/${namespace}/ü %/*`;
+      const granted = await pulse.setExemption(namespace, queue, { upTo: 50000, reason: 'a slow reader' });
+      assert.equal(granted.queue, queue);
+      const { exemptions } = await pulse.listExemptions(namespace);
+      assert.deepEqual(exemptions, [granted]);
+      assert.deepEqual(await pulse.removeExemption(namespace, queue), {});
+      assert.deepEqual((await pulse.listExemptions(namespace)).exemptions, []);
+    });
+
+    await check(name('revokeCredentials, disableNamespace, enableNamespace and releaseNamespace work'), async () => {
+      const [reason, ending] = ['it was leaked', `${namespace}-ends`];
+      const done = { namespace: ending, state: 'done' };
+      const before = await pulse.claimNamespace(ending, {});
+      assert.deepEqual(await pulse.revokeCredentials(ending, { reason }), done);
+      const after = await pulse.claimNamespace(ending, {});
+      assert.notEqual(after.connectionString, before.connectionString);
+      await logIn(ending, after.connectionString);
+      await assert.rejects(logIn(ending, before.connectionString));
+      await refused(pulse.disableNamespace(ending, { reason }), { statusCode: 403, code: 'InsufficientScopes', message: /pulse:admin/ });
+      const admin = client({ credentials: { ...owner, clientId: 'tests/admin' } });
+      assert.deepEqual(await admin.disableNamespace(ending, { reason }), done);
+      await refused(pulse.claimNamespace(ending, {}), { statusCode: 409, code: 'RequestConflict', message: /it was leaked/ });
+      const enabled = await admin.enableNamespace(ending, { reason });
+      assert.equal(enabled.state, 'pending');
+      assert.match(enabled.why, /can be claimed from/);
+      assert.equal((await pulse.releaseNamespace(ending, { reason })).namespace, ending);
+      await refused(pulse.namespace(ending), { statusCode: 404, code: 'ResourceNotFound', message: /No such namespace/ });
+    });
+
+    await check(name('createAccount, newCredentials, adoptUser, moveOn and retireUser work'), async () => {
+      const account = `${namespace}-person`;
+      const administrator = client({ credentials: { ...owner, clientId: 'tests/admin' } });
+      await refused(pulse.createAccount(account, { owners: ['you@example.com'] }), {
+        statusCode: 403, code: 'InsufficientScopes', message: /pulse:admin/,
+      });
+      const first = await administrator.createAccount(account, { owners: ['you@example.com'] });
+      await logIn(account, first.connectionString);
+      const second = await pulse.newCredentials(account, {});
+      await logIn(account, first.connectionString);
+      await logIn(account, second.connectionString);
+      const third = await pulse.newCredentials(account, { endOld: true });
+      assert.equal(third.oldEnded, true);
+      await logIn(account, third.connectionString);
+      await assert.rejects(logIn(account, second.connectionString));
+      const shown = await pulse.account(account);
+      assert.deepEqual([shown.schedule, shown.owners], ['on-demand', ['you@example.com']]);
+      await refused(pulse.claimNamespace(account, {}), {
+        statusCode: 409, code: 'RequestConflict', message: /is an account/,
+      });
+      await refused(administrator.adoptUser(`${account}-else`, { owners: ['you@example.com'] }), {
+        statusCode: 409, code: 'RequestConflict', message: /RabbitMQ has no such user/,
+      });
+      for (const call of [() => pulse.moveOn(account, { schedule: 'rotating' }), () => pulse.retireUser(account)]) {
+        await refused(call(), { statusCode: 409, code: 'RequestConflict', message: /adopted user any more/ });
+      }
+    });
+  }
 
   await check(name('400 for a name that can\'t be, with its text'), async () => {
     const error = await refused(pulse.claimNamespace('taskcluster-a/b', {}), {

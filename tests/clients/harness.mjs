@@ -57,6 +57,29 @@ export async function logIn(namespace, connectionString) {
   }
 }
 
+/** Declares queues. */
+export async function declare(connectionString, queues) {
+  const connection = await amqplib.connect(connectionString);
+  try {
+    const channel = await connection.createChannel();
+    for (const queue of queues) await channel.assertQueue(queue);
+  } finally {
+    await connection.close();
+  }
+}
+
+/** What `look` gives once it passes; lists may be some seconds old. */
+export async function eventually(look) {
+  for (const until = Date.now() + 20_000; ;) {
+    try {
+      return await look();
+    } catch (error) {
+      if (Date.now() > until) throw error;
+    }
+    await pause(500);
+  }
+}
+
 /** Passes when the call is refused like this. */
 export async function refused(call, { statusCode, code, message }) {
   const error = await call.then(() => { throw new Error('it was not refused'); }, error => error);

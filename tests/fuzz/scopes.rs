@@ -1,7 +1,7 @@
 //! Scopes and roles: nothing that they expand to is without bounds.
 
-use taskcluster_pulse::auth::roles::{MOST_GRANTED, Role, Roles};
-use taskcluster_pulse::auth::scope::{self, Expression};
+use taskcluster_pulse::access::roles::{MOST_GRANTED, Role, Roles};
+use taskcluster_pulse::access::scope::{self, Expression};
 
 use crate::driver::{Random, fuzz};
 

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use rusqlite::types::Value as Field;
 use taskcluster_pulse::clock::Timestamp;
+use taskcluster_pulse::domain::barred::Barred;
 use taskcluster_pulse::domain::name::{Names, Slot};
 use taskcluster_pulse::domain::namespace::{Namespace, Version};
-use taskcluster_pulse::domain::rotation::{Credentials, Pending, Rotation};
+use taskcluster_pulse::domain::rotation::{Login, Pending, Rotation};
 use taskcluster_pulse::secret::Password;
-use taskcluster_pulse::store::{self, Change, DatabaseUrl, KeyRing, Limits, Record, Select, StoreError};
+use taskcluster_pulse::store::{self, Change, DatabaseUrl, KeyRing, Record, Select, StoreError, StoreLimits};
 
 use crate::driver::{Case, Random, assert_hides, cases, fuzz};
 
@@ -57,7 +58,7 @@ fn namespace(random: &mut Random) -> Namespace {
         Password::from_stored(format!("canary{}", random.text(&["a", "\0", "é", "\u{1f600}", "'", "\\", ".", " "], 12)))
     };
     let moment = |random: &mut Random| Timestamp::from_millis(random.below(3_000_000_000_000_usize) as i64);
-    let [active, pending] = Slot::BOTH.map(|slot| Credentials { slot, password: password(random) });
+    let [active, pending] = Slot::BOTH.map(|slot| Login { slot, password: password(random) });
     Namespace {
         name: Names::new("", "").namespace(&format!("x{}", random.text(&["a", "-", "_", "Z", "0"], 40))).unwrap(),
         contact: random.text(&["a", "@", "\0", "\u{1a}", "é", "'", ";"], 12),
@@ -66,12 +67,20 @@ fn namespace(random: &mut Random) -> Namespace {
         rotation: Rotation {
             active: Some(active),
             previous: None,
-            pending: Some(Pending { credentials: pending, since: moment(random) }),
+            pending: Some(Pending { login: pending, since: moment(random) }),
             due: moment(random),
             grace: Duration::from_secs(60),
         },
         gone: None,
         warned: None,
+        claimed_by: Some(random.text(&["a", "/", "é", "*"], 12)),
+        owners: Vec::new(),
+        exemptions: Vec::new(),
+        requests: Vec::new(),
+        barred: Barred::default(),
+        account: None,
+        end_asked: None,
+        matures: None,
         version: Version::new_at(Timestamp::from_millis(0)),
     }
 }
@@ -91,6 +100,8 @@ const COLUMNS: &[&str] = &[
     "cleaning_until",
     "warned",
     "version",
+    "claimed_by",
+    "end_asked",
 ];
 
 /// Whoever can write to the database, and has no key, can make records unreadable, but no password of another kind.
@@ -99,14 +110,17 @@ async fn a_row_comes_back_as_it_was_and_one_that_was_changed_gives_no_other_pass
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pulse.sqlite");
     let url: DatabaseUrl = format!("sqlite:{}", path.display()).parse().unwrap();
-    let store = store::open(&url, Some(KeyRing::parse(&keys()).unwrap()), Limits::default()).await.unwrap();
+    let store = store::open(&url, Some(KeyRing::parse(&keys()).unwrap()), StoreLimits::default()).await.unwrap();
     let raw = rusqlite::Connection::open(&path).unwrap();
     raw.execute_batch("PRAGMA synchronous = OFF; PRAGMA ignore_check_constraints = ON").unwrap();
     for seed in cases(100) {
         let (running, mut random) = (Case::begin(seed), Random::new(seed));
         let written = namespace(&mut random);
         raw.execute_batch("DELETE FROM namespace").unwrap();
-        store.write(&[Change { record: Record::Namespace(written.clone()), notices: Vec::new() }]).await.unwrap();
+        store
+            .write(&[Change { record: Record::Namespace(written.clone()), notices: Vec::new(), audits: Vec::new() }])
+            .await
+            .unwrap();
         let read = store.namespace(&written.name).await.unwrap().unwrap();
         assert_eq!(Namespace { version: written.version, ..read.clone() }, written);
 
@@ -150,8 +164,8 @@ fn changed(random: &mut Random, value: Field) -> Field {
 
 /// Whether each password is the one that was there, or none.
 fn same_passwords(read: &Rotation, written: &Rotation) -> bool {
-    let password = |of: Option<&Credentials>| of.map(|credentials| credentials.password.clone());
-    let pending = |of: &Rotation| password(of.pending.as_ref().map(|pending| &pending.credentials));
+    let password = |of: Option<&Login>| of.map(|login| login.password.clone());
+    let pending = |of: &Rotation| password(of.pending.as_ref().map(|pending| &pending.login));
     let (read_active, read_pending) = (password(read.active.as_ref()), pending(read));
     (read_active.is_none() || read_active == password(written.active.as_ref()))
         && (read_pending.is_none() || read_pending == pending(written))

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
-use crate::site::{SOON, Site, until_closed};
+use super::site::{SOON, Site, until_closed};
 
 /// Longer than any step of a test takes, also on a busy machine, and shorter than it waits.
 const SHORT: Duration = Duration::from_secs(1);
@@ -99,27 +99,22 @@ async fn a_body_that_does_not_come_is_given_up() {
     }
 }
 
-/// The body of the reply is larger than what the kernel takes in for a peer that doesn't read.
+/// The replies are more than what the kernel takes in for a peer that doesn't read.
 #[tokio::test]
 async fn a_reply_that_is_not_taken_in_is_given_up() {
     let site = Site::wish(|wishes| {
-        wishes.settings.body_limit = 32 << 20;
+        wishes.settings.edge.limits.spare_rate = u32::MAX;
         wishes.connections.patience.reply = SHORT;
         wishes.connections.drain = 6 * SOON;
     });
     let mut site = site.await;
-    // It is shown in the reply, with six characters for each of these.
-    let body = "\u{1}".repeat(3 << 20);
-    let mut stream = site.connect().await;
-    let head = format!(
-        "POST /v1/namespace/taskcluster-x HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
-         x-taskcluster-trace-id: not-taken-in\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    stream.write_all(body.as_bytes()).await.unwrap();
-    let line = crate::recorder::line(&[("traceId", "not-taken-in".into()), ("type", "monitor.apiMethod".into())]).await;
-    assert_eq!(line["statusCode"], 400);
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(2048).unwrap();
+    let mut stream = socket.connect(([127, 0, 0, 1], site.url.port().unwrap()).into()).await.unwrap();
+    let ask = "GET /references/pulse/v1/api.json HTTP/1.1\r\nHost: a\r\nx-taskcluster-trace-id: not-taken-in\r\n\r\n";
+    stream.write_all(ask.repeat(2000).as_bytes()).await.unwrap();
+    let line = super::recorder::line(&[("traceId", "not-taken-in".into()), ("type", "monitor.request".into())]).await;
+    assert_eq!(line["statusCode"], 200);
     // As soon as it has nothing under way any more, it stops.
     site.stop();
     site.stopped().await;

@@ -6,15 +6,16 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::Method;
-use taskcluster_pulse::auth::clients::{AccessToken, Client, LocalDirectory};
-use taskcluster_pulse::auth::origin::Origin;
-use taskcluster_pulse::auth::replay::RETRY_WINDOW;
-use taskcluster_pulse::auth::roles::Roles;
-use taskcluster_pulse::auth::{Authenticator, Refusal, SignedRequest, hawk};
+use taskcluster_pulse::access::clients::{AccessToken, Client, LocalDirectory};
+use taskcluster_pulse::access::origin::Origin;
+use taskcluster_pulse::access::replay::RETRY_WINDOW;
+use taskcluster_pulse::access::roles::Roles;
+use taskcluster_pulse::access::{Authenticator, Read, Refusal, SignedRequest, hawk};
 use taskcluster_pulse::clock::Clock;
+use taskcluster_pulse::service::Sightings;
 use taskcluster_pulse::store::{Store, StoreError};
 
-use crate::site::{Answer, BrokenStore, Site, access_token};
+use super::site::{Answer, BrokenStore, Site, access_token};
 use crate::support::world::HOUR;
 
 const PATH: &str = "/api/pulse/v1/namespace/taskcluster-x";
@@ -89,7 +90,7 @@ async fn a_refused_claim_counts_as_made() {
 fn other_process(store: Arc<dyn Store>) -> Authenticator {
     let access_token = AccessToken::new(access_token("test-client"));
     let client = Client { id: "test-client".into(), access_token, scopes: vec!["*".into()], expires: None };
-    Authenticator::new(LocalDirectory::new(vec![client], Roles::default())).remembering_in(store)
+    Authenticator::new(LocalDirectory::new(vec![client], Roles::default())).remembering_in(Sightings::new(store))
 }
 
 #[tokio::test]
@@ -103,16 +104,16 @@ async fn processes_on_one_store_know_what_each_has_seen() {
     let authorization = Some(header.as_bytes());
     let request = SignedRequest { method: "POST", resource: PATH, origin: &origin, authorization };
     let other = other_process(site.world.store.clone());
-    assert_eq!(other.first_seen(&request, b"{}", began.plus(RETRY_WINDOW)).await, Ok(Some(began)));
+    assert_eq!(other.first_seen(&Read::of(&request), b"{}", began.plus(RETRY_WINDOW)).await, Ok(Some(began)));
     let late = began.plus(2 * RETRY_WINDOW);
-    assert_eq!(other.first_seen(&request, b"{}", late).await, Err(Refusal::Replayed { first: began }));
+    assert_eq!(other.first_seen(&Read::of(&request), b"{}", late).await, Err(Refusal::Replayed { first: began }));
     let third = other_process(site.world.store.clone());
-    assert_eq!(third.first_seen(&request, b"[]", late).await, Err(Refusal::Rewritten { first: began }));
+    assert_eq!(third.first_seen(&Read::of(&request), b"[]", late).await, Err(Refusal::Rewritten { first: began }));
 
     // While the store does not answer, a process knows what it has seen itself.
     let alone = other_process(Arc::new(BrokenStore(|| StoreError::Unavailable("down".into()))));
-    assert_eq!(alone.first_seen(&request, b"{}", began).await, Ok(None));
-    assert_eq!(alone.first_seen(&request, b"{}", late).await, Err(Refusal::Replayed { first: began }));
+    assert_eq!(alone.first_seen(&Read::of(&request), b"{}", began).await, Ok(None));
+    assert_eq!(alone.first_seen(&Read::of(&request), b"{}", late).await, Err(Refusal::Replayed { first: began }));
 }
 
 /// The auth service lets a time that is no number pass, and it would never end to be fresh.
@@ -124,7 +125,7 @@ async fn what_can_not_be_remembered_is_refused_and_a_bewit_need_not_be() {
     let ask = async |resource: &str, authorization: Option<&str>| {
         let authorization = authorization.map(str::as_bytes);
         let request = SignedRequest { method: "GET", resource, origin: &origin, authorization };
-        authenticator.first_seen(&request, b"", site.world.clock.now()).await
+        authenticator.first_seen(&Read::of(&request), b"", site.world.clock.now()).await
     };
     let timeless = ask("/", Some(r#"Hawk id="a", ts="Infinity", nonce="b", mac="c""#)).await;
     assert_eq!(timeless, Err(Refusal::Hawk(hawk::Error::Stale)));

@@ -9,10 +9,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use taskcluster_pulse::clock::Clock;
 use taskcluster_pulse::hawk::payload_hash;
-use taskcluster_pulse::http::contract::Contract;
 use taskcluster_pulse::store::StoreError;
+use taskcluster_pulse::web::api::contract::Contract;
 
-use crate::site::{BrokenStore, ROOT, Site};
+use super::site::{BrokenStore, ROOT, Site};
 use crate::support::world::{BrokerKind, HOUR, StoreKind, World};
 
 #[derive(Deserialize)]
@@ -109,7 +109,9 @@ async fn replies_are_those_of_taskcluster() {
             }
         }
         let answer = ask.send().await;
-        let mut differs = differences("", &response.body, &answer.body);
+        // Ours says how its neighbours are, as Dockerflow has it.
+        let says_more = request.path == "/__heartbeat__" && answer.body["status"] == "ok";
+        let mut differs = if says_more { Vec::new() } else { differences("", &response.body, &answer.body) };
         if answer.status != response.status {
             differs.push(format!("expected the status {}, got {}", response.status, answer.status));
         }
@@ -140,7 +142,7 @@ async fn a_claim_is_answered_with_a_string_that_logs_in_and_the_same_one_again()
 }
 
 #[tokio::test]
-async fn what_a_claim_says_is_kept_and_anybody_may_read_it() {
+async fn what_a_claim_says_is_kept_and_who_may_claim_may_read_it() {
     let site = Site::new().await;
     let expires = site.world.clock.now().plus(9 * HOUR).to_string();
     let said = json!({"expires": expires, "contact": "a@a.com"}).to_string();
@@ -149,12 +151,12 @@ async fn what_a_claim_says_is_kept_and_anybody_may_read_it() {
     let silent = site.claim("taskcluster-x", "{}").send().await.good();
     assert_eq!(silent["expires"], expires, "saying nothing shortens nothing");
 
-    let shown = site.get("/api/pulse/v1/namespace/taskcluster-x").send().await.good();
+    let shown = site.get("/api/pulse/v1/namespace/taskcluster-x").signed("only-x").send().await.good();
     let expected = json!({
         "namespace": "taskcluster-x", "created": claimed["created"], "expires": expires, "contact": "a@a.com",
     });
     assert_eq!(shown, expected);
-    let list = site.get("/api/pulse/v1/namespaces").send().await.good();
+    let list = site.get("/api/pulse/v1/namespaces").signed("only-x").send().await.good();
     assert_eq!(list, json!({"namespaces": [expected]}));
 }
 

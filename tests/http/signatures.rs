@@ -9,14 +9,14 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use taskcluster_pulse::clock::{Clock, Timestamp};
-use taskcluster_pulse::hawk::hmac_sha256;
+use taskcluster_pulse::hawk::{Artifacts, Kind, hmac_sha256, mac};
 
-use crate::site::{Site, access_token};
+use super::site::{Site, access_token};
 use crate::support::world::HOUR;
 
 /// A certificate of the client `issuer` for `scopes`, for the next hour, and the key that goes with it; with a name for
 /// credentials of their own name.
-fn temporary(site: &Site, name: Option<&str>, scopes: &[&str]) -> (Value, String) {
+pub fn temporary(site: &Site, name: Option<&str>, scopes: &[&str]) -> (Value, String) {
     let seed = "s".repeat(44);
     let now = site.world.clock.now();
     let (start, expiry) = (now.millis(), now.plus(HOUR).millis());
@@ -177,5 +177,52 @@ async fn requests_that_real_clients_made_are_answered() {
             let altered = send("{}").await;
             assert!(altered.starts_with("HTTP/1.1 401 "), "{client}: {altered}");
         }
+    }
+}
+
+/// In a URL an address of IPv6 stands in brackets. Some clients sign them, most do not, and some sign what a URL makes of an
+/// address and some what was written.
+#[tokio::test]
+async fn an_address_of_ipv6_is_verified_however_it_is_signed() {
+    let site = Site::new().await;
+    let target = "/api/pulse/v1/namespace/taskcluster-x";
+    for (number, (sent, signed, port, status)) in [
+        ("[::1]:8080", "::1", 8080, 200),
+        ("[::1]:8080", "[::1]", 8080, 200),
+        ("[::1]", "::1", 80, 200),
+        ("[0:0:0:0:0:0:0:1]:8080", "0:0:0:0:0:0:0:1", 8080, 200),
+        ("[0:0:0:0:0:0:0:1]:8080", "[0:0:0:0:0:0:0:1]", 8080, 200),
+        ("[2001:DB8::A]:8080", "2001:db8::a", 8080, 200),
+        ("[2001:DB8::A]:8080", "2001:DB8::A", 8080, 200),
+        ("[2001:0db8:0000:0000:0000:0000:0000:000a]", "2001:0db8:0000:0000:0000:0000:0000:000a", 80, 200),
+        ("[::ffff:127.0.0.1]:8080", "::ffff:127.0.0.1", 8080, 200),
+        ("[::1]:8080", "::2", 8080, 401),
+        ("[::1]:8080", "::1", 8081, 401),
+        ("[::1]:8080", "", 8080, 401),
+        ("127.0.0.1:8080", "[127.0.0.1]", 8080, 401),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (ts, nonce) = ((site.world.clock.now().millis() / 1000).to_string(), number.to_string());
+        let of = Artifacts {
+            ts: &ts,
+            nonce: &nonce,
+            method: "POST",
+            resource: target,
+            host: signed,
+            port,
+            hash: "",
+            ext: "",
+            app: None,
+        };
+        let mac = mac(Kind::Header, &access_token("test-client"), &of);
+        let request = format!(
+            "POST {target} HTTP/1.1\r\nHost: {sent}\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\
+             Connection: close\r\n\
+             Authorization: Hawk id=\"test-client\", ts=\"{ts}\", nonce=\"{nonce}\", mac=\"{mac}\"\r\n\r\n{{}}"
+        );
+        let answer = site.raw(&request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{sent} signed as {signed}: {answer}");
     }
 }

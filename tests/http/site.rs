@@ -1,5 +1,6 @@
 //! A running service: a real server on a port of its own, and requests to it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,30 +10,45 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, StatusCode, redirect};
 use serde_json::Value;
-use taskcluster_pulse::auth::Authenticator;
-use taskcluster_pulse::auth::clients::{AccessToken, Client as KnownClient, LocalDirectory};
-use taskcluster_pulse::auth::roles::Roles;
+use taskcluster_pulse::access::Authenticator;
+use taskcluster_pulse::access::clients::{AccessToken, Client as KnownClient, LocalDirectory};
+use taskcluster_pulse::access::roles::Roles;
 use taskcluster_pulse::clock::{Clock, Timestamp};
-use taskcluster_pulse::domain::alert::Alert;
-use taskcluster_pulse::domain::hold::Vitals;
+use taskcluster_pulse::domain::account::Account;
+use taskcluster_pulse::domain::audit::{Audit, AuditFilter};
+use taskcluster_pulse::domain::guard::HistoryChange;
+use taskcluster_pulse::domain::history::History;
+use taskcluster_pulse::domain::hold::{Beat, Vitals};
+use taskcluster_pulse::domain::identity::Tag;
 use taskcluster_pulse::domain::name::Name;
 use taskcluster_pulse::domain::namespace::{Namespace, Version};
-use taskcluster_pulse::domain::notice::Notice;
+use taskcluster_pulse::domain::notice::{Notice, Undelivered};
+use taskcluster_pulse::domain::recipients::{Mute, Recipients};
+use taskcluster_pulse::domain::renewal::Renewal;
+use taskcluster_pulse::domain::session::{BarredPerson, Session};
+use taskcluster_pulse::domain::watched::Watched;
 use taskcluster_pulse::hawk::Signer;
-use taskcluster_pulse::http::connection::Patience;
-use taskcluster_pulse::http::limits::Limits;
-use taskcluster_pulse::http::server::{Connections, serve};
-use taskcluster_pulse::http::{App, Settings, router};
-use taskcluster_pulse::store::{Change, Digest, Select, Sighting, Store, StoreError, Summary, Write};
+use taskcluster_pulse::service::Sightings;
+use taskcluster_pulse::store::{
+    self, Accepted, Audits, Change, Deployment, Digest, Figures, Heartbeats, Keep, Leases, Making, Named, Namespaces,
+    Notices, Outline, RecipientRecords, Records, SeenOf, Select, Sessions, Sighting, Store, StoreError, Summary, Sums,
+    TaskRun, Wanted, Watches, Write,
+};
+use taskcluster_pulse::web::api::app::{App, Settings};
+use taskcluster_pulse::web::edge::around;
+use taskcluster_pulse::web::edge::connection::Patience;
+use taskcluster_pulse::web::edge::limits::Limits;
+use taskcluster_pulse::web::edge::server::{Connections, serve};
+use taskcluster_pulse::web::router;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use url::Url;
 
-use crate::recorder;
+use super::recorder;
 use crate::support::fake_broker::PASSWORD;
-use crate::support::world::{BrokerKind, StoreKind, World};
+use crate::support::world::{BrokerKind, StoreKind, World, closed_console};
 
 /// What every access token holds, so that none can be logged unseen.
 const CANARY: &str = "canary";
@@ -99,15 +115,20 @@ impl Site {
                 body_limit: 64 * 1024,
                 body_timeout: SOON,
                 request_timeout: SOON,
-                force_ssl: false,
-                trust_proxy: false,
-                trusted_proxies: Vec::new(),
-                limits: Limits::default(),
+                console: closed_console(),
+                edge: around::Settings {
+                    force_ssl: false,
+                    trust_proxy: false,
+                    trusted_proxies: Vec::new(),
+                    limits: Limits::default(),
+                    ..around::Settings::default()
+                },
             },
             connections: Connections {
                 patience: Patience { idle: SOON, head: SOON, reply: SOON },
                 drain: SOON,
                 most: 1000,
+                trusted_proxies: Vec::new(),
             },
             clock: None,
             client: None,
@@ -123,7 +144,7 @@ impl Site {
         let mut clients: Vec<_> = CLIENTS.iter().map(|(id, scopes)| known(id, access_token(id), scopes)).collect();
         clients.extend(wishes.client.map(|(id, key, scopes)| known(id, key.to_owned(), scopes)));
         let authenticator = Authenticator::new(LocalDirectory::new(clients, Roles::default()));
-        let authenticator = authenticator.remembering_in(world.store.clone());
+        let authenticator = authenticator.remembering_in(Sightings::new(world.store.clone()));
         let app = App::new(Arc::new(world.service()), authenticator, clock.clone(), wishes.settings).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
@@ -359,35 +380,129 @@ impl Answer {
 pub struct BrokenStore(pub fn() -> StoreError);
 
 #[async_trait]
-impl Store for BrokenStore {
+impl Watches for BrokenStore {
+    async fn watches(&self) -> Result<Vec<Watched>, StoreError> {
+        Err(self.0())
+    }
+    async fn histories(&self) -> Result<BTreeMap<String, History>, StoreError> {
+        Err(self.0())
+    }
+    async fn seen_of(&self, _: &[String]) -> Result<SeenOf, StoreError> {
+        Err(self.0())
+    }
+    async fn write_histories(&self, _: &[HistoryChange]) -> Result<(), StoreError> {
+        Err(self.0())
+    }
+}
+
+#[async_trait]
+impl Namespaces for BrokenStore {
+    async fn outlines(&self) -> Result<Vec<Outline>, StoreError> {
+        Err(self.0())
+    }
     async fn namespace(&self, _: &Name) -> Result<Option<Namespace>, StoreError> {
+        Err(self.0())
+    }
+    async fn named(&self, _: &[Name]) -> Result<Vec<Named>, StoreError> {
         Err(self.0())
     }
     async fn summaries(&self, _: Option<&str>, _: u32) -> Result<Vec<Summary>, StoreError> {
         Err(self.0())
     }
+    async fn unowned(&self, _: Option<&str>, _: u32) -> Result<Vec<Summary>, StoreError> {
+        Err(self.0())
+    }
     async fn summary(&self, _: &Name) -> Result<Option<Summary>, StoreError> {
+        Err(self.0())
+    }
+    async fn namespaces_where(&self, _: Wanted<'_>) -> Result<Vec<Namespace>, StoreError> {
         Err(self.0())
     }
     async fn namespaces(&self, _: Select) -> Result<Vec<Namespace>, StoreError> {
         Err(self.0())
     }
+    async fn accounts(&self) -> Result<Vec<(Name, Account)>, StoreError> {
+        Err(self.0())
+    }
     async fn changed(&self, _: &[(Name, Version)]) -> Result<Vec<(Name, Option<Namespace>)>, StoreError> {
         Err(self.0())
     }
-    async fn alerts(&self) -> Result<Vec<Alert>, StoreError> {
+}
+
+#[async_trait]
+impl Audits for BrokenStore {
+    async fn note(&self, _: &[Audit]) -> Result<(), StoreError> {
         Err(self.0())
     }
+    async fn audits(&self, _: &AuditFilter, _: u32) -> Result<Vec<Audit>, StoreError> {
+        Err(self.0())
+    }
+    async fn forget_audits(&self, _: Timestamp, _: u32) -> Result<usize, StoreError> {
+        Err(self.0())
+    }
+}
+
+#[async_trait]
+impl Records for BrokenStore {
     async fn write(&self, _: &[Change]) -> Result<Vec<Write>, StoreError> {
         Err(self.0())
     }
+    async fn renew(&self, _: &[Renewal]) -> Result<Vec<Write>, StoreError> {
+        Err(self.0())
+    }
+    async fn write_within(&self, _: &[Making], _: usize) -> Result<Vec<Option<Write>>, StoreError> {
+        Err(self.0())
+    }
+}
+
+#[async_trait]
+impl Notices for BrokenStore {
     async fn take_notices(&self, _: Timestamp, _: Timestamp, _: u32) -> Result<Vec<Notice>, StoreError> {
         Err(self.0())
     }
-    async fn postpone_notice(&self, _: &str, _: Timestamp) -> Result<(), StoreError> {
+    async fn take_notices_to(&self, _: &str, _: Timestamp, _: Timestamp, _: u32) -> Result<Vec<Notice>, StoreError> {
         Err(self.0())
     }
-    async fn remove_notice(&self, _: &str) -> Result<(), StoreError> {
+    async fn postpone_notices(&self, _: &[String], _: Timestamp) -> Result<(), StoreError> {
+        Err(self.0())
+    }
+    async fn accept_notices(&self, _: &str, _: &[Accepted], _: Timestamp) -> Result<(), StoreError> {
+        Err(self.0())
+    }
+    async fn give_up_notice(&self, _: &str, _: Timestamp, _: &str, _: Keep) -> Result<(), StoreError> {
+        Err(self.0())
+    }
+    async fn undelivered(&self, _: u32) -> Result<Vec<Undelivered>, StoreError> {
+        Err(self.0())
+    }
+}
+
+#[async_trait]
+impl RecipientRecords for BrokenStore {
+    async fn recipients(&self) -> Result<Recipients, StoreError> {
+        Err(self.0())
+    }
+    async fn note_refusal(&self, _: &str, _: Timestamp, _: Timestamp) -> Result<(), StoreError> {
+        Err(self.0())
+    }
+    async fn mute(&self, _: &str, _: Option<Mute>) -> Result<bool, StoreError> {
+        Err(self.0())
+    }
+}
+
+#[async_trait]
+impl Sums for BrokenStore {
+    async fn figures(&self, _: Timestamp) -> Result<Figures, StoreError> {
+        Err(self.0())
+    }
+}
+
+#[async_trait]
+impl Leases for BrokenStore {
+    async fn note_run(&self, _: &TaskRun) -> Result<(), StoreError> {
+        Err(self.0())
+    }
+    async fn runs(&self) -> Result<Vec<TaskRun>, StoreError> {
         Err(self.0())
     }
     async fn lease(&self, _: &str, _: &str, _: Timestamp, _: Timestamp) -> Result<bool, StoreError> {
@@ -396,15 +511,77 @@ impl Store for BrokenStore {
     async fn release(&self, _: &str, _: &str) -> Result<(), StoreError> {
         Err(self.0())
     }
-    async fn beat(&self, _: Timestamp, _: Duration) -> Result<Timestamp, StoreError> {
+}
+
+#[async_trait]
+impl Heartbeats for BrokenStore {
+    async fn beat(&self, _: &Beat) -> Result<Timestamp, StoreError> {
         Err(self.0())
     }
-    async fn vitals(&self, _: Timestamp) -> Result<Vitals, StoreError> {
+    async fn vitals(&self, _: Timestamp, _: Option<&str>) -> Result<Vitals, StoreError> {
         Err(self.0())
     }
-    async fn sight(&self, _: &Digest, _: Sighting, _: Timestamp) -> Result<Sighting, StoreError> {
+}
+
+#[async_trait]
+impl store::Sightings for BrokenStore {
+    async fn sight(&self, _: &[(Digest, Sighting)]) -> Result<Vec<Sighting>, StoreError> {
         Err(self.0())
     }
+    async fn forget_sightings(&self, _: Timestamp, _: u32) -> Result<usize, StoreError> {
+        Err(self.0())
+    }
+}
+
+#[async_trait]
+impl Sessions for BrokenStore {
+    async fn begin_session(&self, _: &Digest, _: &Session, _: &Audit) -> Result<(), StoreError> {
+        Err(self.0())
+    }
+    async fn session(&self, _: &Digest) -> Result<Option<Session>, StoreError> {
+        Err(self.0())
+    }
+    async fn sessions_of(&self, _: &str) -> Result<Vec<Session>, StoreError> {
+        Err(self.0())
+    }
+    async fn sessions(&self, _: u32) -> Result<Vec<Session>, StoreError> {
+        Err(self.0())
+    }
+    async fn bar_person(&self, _: &BarredPerson, _: &Audit) -> Result<bool, StoreError> {
+        Err(self.0())
+    }
+    async fn let_person_in(&self, _: &str, _: &Audit) -> Result<bool, StoreError> {
+        Err(self.0())
+    }
+    async fn barred_people(&self) -> Result<Vec<BarredPerson>, StoreError> {
+        Err(self.0())
+    }
+    async fn see_session(&self, _: &Digest, _: Timestamp) -> Result<(), StoreError> {
+        Err(self.0())
+    }
+    async fn end_session(&self, _: &Digest, _: &Audit) -> Result<bool, StoreError> {
+        Err(self.0())
+    }
+    async fn end_sessions_of(&self, _: &str, _: &Audit) -> Result<usize, StoreError> {
+        Err(self.0())
+    }
+}
+
+#[async_trait]
+impl Deployment for BrokenStore {
+    async fn tag(&self) -> Result<Tag, StoreError> {
+        Err(self.0())
+    }
+    async fn foreign_users(&self, _: u32) -> Result<Vec<String>, StoreError> {
+        Err(self.0())
+    }
+    async fn note_foreign_users(&self, _: &[String], _: &[String]) -> Result<(), StoreError> {
+        Err(self.0())
+    }
+}
+
+#[async_trait]
+impl Store for BrokenStore {
     async fn ping(&self) -> Result<(), StoreError> {
         Err(self.0())
     }

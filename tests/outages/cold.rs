@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpSocket;
 use tokio::time::{sleep, timeout};
 
-use crate::load::{is_unavailable, shown};
+use super::load::{is_unavailable, shown};
 use crate::support::processes::{Answer, Deployment, PATIENCE, Program, get};
 use crate::support::services::{Part, exclusive};
 use crate::support::world::{BrokerKind, Side, StoreKind};

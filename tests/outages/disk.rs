@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::load::{is_unavailable, shown};
+use super::load::{is_unavailable, shown};
 use crate::support::processes::{Deployment, Program};
 use crate::support::world::{BrokerKind, StoreKind};
 

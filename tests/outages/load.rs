@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use url::Url;
 
 use crate::support::processes::{Answer, Deployment, PATIENCE, Program};
-use crate::support::rabbitmq::log_in;
+use crate::support::rabbitmq::{eventually, log_in};
 use crate::support::services::Services;
 
 /// Claimed before each outage.
@@ -74,7 +74,12 @@ impl Scene {
         let (web, url) = deployment.serve(&["web"]).await;
         let worker = deployment.start(&["worker"]);
         for name in KNOWN {
-            deployment.claim(&url, name, &json!({})).await.unwrap();
+            eventually("a first claim", async || {
+                // On a busy machine it may not be done in time, and is to be repeated.
+                let claimed = deployment.claim(&url, name, &json!({})).await;
+                if is_unavailable(&claimed) { None } else { Some(claimed.unwrap()) }
+            })
+            .await;
         }
         let (held, tally) = (RefCell::default(), RefCell::default());
         let (broker_is_up, over) = (Cell::new(true), Cell::new(false));
@@ -123,7 +128,8 @@ impl Scene {
         let began = Instant::now();
         let claimed = self.claim(name).await;
         assert!(is_unavailable(&claimed), "a first claim was answered: {}", shown(&claimed));
-        assert!(began.elapsed() < Duration::from_secs(2), "a first claim was answered after {:?}", began.elapsed());
+        // In time for Taskcluster's clients, on a machine that is busy too.
+        assert!(began.elapsed() < Duration::from_secs(20), "a first claim was answered after {:?}", began.elapsed());
     }
 
     /// Waits until every namespace got a new password after this, which logs in.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::load::{KNOWN, Scene};
+use super::load::{KNOWN, Scene};
 use crate::support::services::exclusive;
 
 /// Longer than every time-out that is configured, and than the settle budget, which is a quarter of the interval.

@@ -7,7 +7,7 @@ use rand::RngExt as _;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::seeded;
+use super::seeded;
 use crate::support::processes::Deployment;
 use crate::support::world::{BrokerKind, StoreKind};
 

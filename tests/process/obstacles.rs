@@ -20,7 +20,8 @@ use tokio::time::sleep;
 
 /// What stands for Taskcluster's notify service. It takes its time, fails every fifth time, and strikes every fifth time.
 pub struct Mail {
-    subjects: Mutex<Vec<String>>,
+    /// Subject and content of each.
+    mails: Mutex<Vec<String>>,
     asked: AtomicUsize,
     strike: Arc<Notify>,
 }
@@ -28,7 +29,7 @@ pub struct Mail {
 impl Mail {
     /// Starts it; with its root URL.
     pub async fn start(strike: Arc<Notify>) -> (Arc<Mail>, String) {
-        let mail = Arc::new(Mail { subjects: Mutex::default(), asked: AtomicUsize::new(0), strike });
+        let mail = Arc::new(Mail { mails: Mutex::default(), asked: AtomicUsize::new(0), strike });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().fallback(Mail::receive).with_state(mail.clone());
@@ -36,9 +37,20 @@ impl Mail {
         (mail, format!("http://{address}"))
     }
 
-    /// The subjects of what it took.
-    pub fn subjects(&self) -> Vec<String> {
-        self.subjects.lock().unwrap().clone()
+    /// How many it took.
+    pub fn count(&self) -> usize {
+        self.mails.lock().unwrap().len()
+    }
+
+    /// Whether one that it took, of this queue alone or of many, names it.
+    pub fn names(&self, queue: &str) -> bool {
+        self.mails.lock().unwrap().iter().any(|mail| mail.contains(queue))
+    }
+
+    /// Whether one that it took, of this queue alone or of many, says that it was deleted.
+    pub fn says_deleted(&self, queue: &str) -> bool {
+        let (alone, listed) = (format!("{queue} was deleted"), format!("`{queue}`  \n  deleted with "));
+        self.mails.lock().unwrap().iter().any(|mail| mail.contains(&alone) || mail.contains(&listed))
     }
 
     async fn receive(State(mail): State<Arc<Mail>>, body: String) -> StatusCode {
@@ -52,7 +64,8 @@ impl Mail {
         sleep(Duration::from_millis(50)).await;
         let email: Value = serde_json::from_str(&body).unwrap();
         assert!(email["address"].as_str().unwrap().ends_with("@example.com"));
-        mail.subjects.lock().unwrap().push(email["subject"].as_str().unwrap().to_owned());
+        let parts = ["subject", "content"].map(|part| email[part].as_str().unwrap());
+        mail.mails.lock().unwrap().push(parts.join("\n"));
         StatusCode::OK
     }
 }

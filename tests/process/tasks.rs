@@ -6,10 +6,11 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use taskcluster_pulse::broker::Broker as _;
 use taskcluster_pulse::broker::management::ManagementApi;
+use taskcluster_pulse::domain::name::Permissions;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use crate::fill;
+use super::fill;
 use crate::support::fake_broker::Queue;
 use crate::support::processes::{Deployment, Ended, PATIENCE};
 use crate::support::world::{BrokerKind, Side, StoreKind};
@@ -17,33 +18,57 @@ use crate::support::world::{BrokerKind, Side, StoreKind};
 const TASKS: [&str; 4] = ["rotate-namespaces", "monitor-rabbit", "expire-namespaces", "deliver-notices"];
 
 /// A deployment on PostgreSQL and RabbitMQ in which each task has something to do: two namespaces whose rotation is due,
-/// two queues above the delete threshold, a namespace that has expired, and a message that nobody has sent yet.
+/// two queues above the delete threshold whose owner was warned long enough ago, a namespace that has expired, and a message that nobody has sent yet.
 async fn busy() -> Deployment {
     let mut deployment = Deployment::new(StoreKind::Postgres, BrokerKind::Real).await;
-    for (name, value) in
-        [("NAMESPACES_EXPIRATION_DELAY", "0 s"), ("MONITOR_ALERT_THRESHOLD", "2"), ("MONITOR_DELETE_THRESHOLD", "4")]
-    {
+    for (name, value) in [
+        ("NAMESPACES_EXPIRATION_DELAY", "0 s"),
+        ("MONITOR_ALERT_THRESHOLD", "8"),
+        ("MONITOR_DELETE_THRESHOLD", "12"),
+        ("MONITOR_GRACE", "1 s"),
+    ] {
         deployment.set(name, value);
     }
     let (_web, url) = deployment.serve(&["web"]).await;
     for name in ["taskcluster-a", "taskcluster-b"] {
         let answer = deployment.claim(&url, name, &json!({"contact": "owner@example.com"})).await.unwrap();
-        fill(&answer.connection_string, name, &format!("queue/{name}/large"), 6).await.unwrap();
+        fill(&answer.connection_string, name, &format!("queue/{name}/large"), 16).await.unwrap();
+        // Fewer than a quarter of the alert threshold are no trouble, whoever reads them.
         fill(&answer.connection_string, name, &format!("queue/{name}/small"), 1).await.unwrap();
     }
+    ripen(&mut deployment, 2).await;
     deployment.claim(&url, "taskcluster-over", &json!({"expires": "2020-01-01T00:00:00.000Z"})).await.unwrap();
     let client = deployment.database.as_ref().unwrap().client().await;
     let due = "UPDATE namespace SET due = 0 WHERE name <> 'taskcluster-over';
+        UPDATE namespace SET expires = 0, end_asked = 0, matures = 0 WHERE name = 'taskcluster-over';
         INSERT INTO notice VALUES ('1', 'taskcluster-a', 'owner@example.com', 'A subject', 'A text', 0, 0, 0)";
     client.batch_execute(due).await.unwrap();
     deployment
+}
+
+/// Warns until so many queues may be deleted, and deletes none.
+async fn ripen(deployment: &mut Deployment, queues: usize) {
+    let ripe = async {
+        loop {
+            deployment.set("MONITOR_ACTION", "warn");
+            let ended = deployment.run(&["monitor-rabbit"]).await;
+            assert_eq!(ended.code, Some(0), "{ended:?}");
+            deployment.set("MONITOR_ACTION", "delete");
+            let plan = json_of(&deployment.run(&["monitor-rabbit", "--dry-run", "--json"]).await)["plan"].clone();
+            let deleted = plan.as_array().unwrap().iter().filter(|step| step["action"] == "delete queue").count();
+            if deleted >= queues {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, ripe).await.unwrap();
 }
 
 /// All that is stored, and all that the broker holds of it.
 async fn everything(deployment: &Deployment) -> Vec<String> {
     let client = deployment.database.as_ref().unwrap().client().await;
     let mut found = Vec::new();
-    for table in ["namespace", "alert", "notice", "lease"] {
+    for table in ["namespace", "watch", "history", "notice", "lease"] {
         let rows = client.query(&format!("SELECT row_to_json(t)::text FROM {table} t ORDER BY 1"), &[]).await.unwrap();
         found.extend(rows.iter().map(|row| format!("{table} {}", row.get::<_, String>(0))));
     }
@@ -61,8 +86,7 @@ async fn everything(deployment: &Deployment) -> Vec<String> {
 
 async fn queues(deployment: &Deployment) -> Vec<String> {
     let Side::Real(vhost) = &deployment.side else { panic!("RabbitMQ was asked for") };
-    let queues = ManagementApi::new(vhost.config()).unwrap().queues().await.unwrap();
-    queues.into_iter().map(|queue| queue.name).collect()
+    vhost.queues().await
 }
 
 /// Fails unless the last line is the summary of a run that saw something, with these numbers.
@@ -117,7 +141,7 @@ async fn a_dry_run_prints_the_plan_with_reasons_and_changes_nothing() {
     }
     let worker = deployment.start(&["worker"]);
     worker.says("would rotate taskcluster-b: its password is due").await;
-    worker.says("would delete queue queue/taskcluster-a/large: it has 6 messages").await;
+    worker.says("would delete queue queue/taskcluster-a/large: it has 16 messages").await;
     worker.says("would expire namespace taskcluster-over: it expired at").await;
     worker.says("deliver-notices: seen 0").await;
     worker.signal("TERM");
@@ -130,7 +154,7 @@ async fn a_run_does_its_work_once_and_ends_with_a_summary() {
     let deployment = busy().await;
     let client = deployment.database.as_ref().unwrap().client().await;
     // The sweep delivers, too; what there is to deliver is kept for later.
-    client.batch_execute("UPDATE notice SET due = 9000000000000").await.unwrap();
+    client.batch_execute("UPDATE notice SET due = (extract(epoch FROM now()) * 1000)::bigint + 3600000").await.unwrap();
     for (task, changed, before) in [
         ("rotate-namespaces", 2, ""),
         ("monitor-rabbit", 2, ""),
@@ -227,6 +251,7 @@ async fn a_notify_service_that_hangs_delays_no_sweep_and_a_message_is_delivered_
         for (name, value) in [
             ("NOTIFY_METHOD", "taskcluster"),
             ("WORKER_MONITOR_INTERVAL", "100 ms"),
+            ("MONITOR_GRACE", "1 s"),
             ("WORKER_DELIVER_INTERVAL", "1 hour"),
             ("SERVER_DRAIN_TIMEOUT", "1 ms"),
         ] {
@@ -247,4 +272,94 @@ async fn a_notify_service_that_hangs_delays_no_sweep_and_a_message_is_delivered_
         process.signal("TERM");
         process.end().await;
     }
+}
+
+#[tokio::test]
+async fn reminders_are_muted_by_command_and_a_dry_run_shows_it() {
+    let mut deployment = Deployment::new(StoreKind::Sqlite, BrokerKind::Fake).await;
+    deployment.set("MONITOR_ALERT_THRESHOLD", "8");
+    deployment.set("MONITOR_DELETE_THRESHOLD", "12");
+    let (_web, url) = deployment.serve(&["web"]).await;
+    deployment.claim(&url, "taskcluster-a", &json!({"contact": "owner@example.com"})).await.unwrap();
+    let queue = "queue/taskcluster-a/jobs\u{1b}[2J";
+    let Side::Fake(broker) = &deployment.side else { panic!("a fake broker was asked for") };
+    broker.state().queues.insert(queue.to_owned(), Queue::classic(20));
+    for (arguments, code, said) in [
+        (&["mute", "jobs"][..], 1, "jobs is neither a queue"),
+        (&["mute", "taskcluster-b"], 1, "there is no namespace taskcluster-b"),
+        (&["mute", "queue/taskcluster-b/x"], 1, "there is no namespace taskcluster-b"),
+        (&["mute", queue, "--until", "2020-01-01T00:00:00Z"], 1, "the end of the mute is past"),
+        (&["mute", queue, "--until", "tomorrow"], 2, "give a date such as"),
+        (&["mute", queue, "--for", "1 day", "--undo"], 2, "cannot be used with"),
+        (&["mute", queue, "--undo"], 0, "were not muted"),
+        (&["mute", "taskcluster-a"], 0, "reminders of taskcluster-a are muted"),
+        (&["mute", queue, "--for", "2 days"], 0, "are muted until 2"),
+    ] {
+        let ended = deployment.run(arguments).await;
+        let shown = ended.stdout.clone() + &ended.stderr;
+        assert!(ended.code == Some(code) && shown.contains(said) && !shown.contains('\u{1b}'), "{ended:?}");
+    }
+    let verdicts =
+        async || json_of(&deployment.run(&["monitor-rabbit", "--dry-run", "--json"]).await)["verdicts"].clone();
+    let muted = async || verdicts().await[0]["muted"].as_str().unwrap_or_default().to_owned();
+    // One look is no trouble yet.
+    let watched = async {
+        while verdicts().await.as_array().is_none_or(Vec::is_empty) {
+            let ended = deployment.run(&["monitor-rabbit"]).await;
+            assert_eq!(ended.code, Some(0), "{ended:?}");
+        }
+    };
+    timeout(PATIENCE, watched).await.unwrap();
+    assert_eq!(muted().await, "reminders are muted");
+    deployment.run(&["mute", "taskcluster-a", "--undo"]).await;
+    assert!(muted().await.starts_with("reminders are muted until 2"));
+    let shown = deployment.run(&["monitor-rabbit", "--dry-run"]).await.stdout;
+    assert!(shown.contains("; reminders are muted until 2"), "{shown}");
+    assert!(deployment.run(&["mute", queue, "--undo"]).await.stdout.contains("are sent again"));
+    assert_eq!(muted().await, "");
+}
+
+/// The whole program, by an account that can change nothing.
+#[tokio::test]
+async fn the_guard_observes_with_the_tag_monitoring_alone() {
+    let mut deployment = Deployment::new(StoreKind::Sqlite, BrokerKind::Real).await;
+    let (watcher, queue) = {
+        let Side::Real(vhost) = &deployment.side else { panic!("RabbitMQ was asked for") };
+        let watcher = format!("{}watcher", vhost.prefix);
+        vhost.rabbitmq.make_user(&watcher, "canary-watcher-password", "monitoring").await;
+        let nothing = Permissions { configure: "^$".into(), write: "^$".into(), read: "^$".into() };
+        ManagementApi::new(vhost.config()).unwrap().put_permissions(&watcher, &nothing).await.unwrap();
+        let queue = "queue/taskcluster-a/x";
+        vhost.declare_queue(queue, "classic").await;
+        for _ in 0..16 {
+            vhost.publish(queue).await;
+        }
+        (watcher, queue)
+    };
+    deployment.add_secret("canary-watcher-password");
+    for (name, value) in [
+        ("RABBIT_USERNAME", watcher.as_str()),
+        ("RABBIT_PASSWORD", "canary-watcher-password"),
+        ("MONITOR_ALERT_THRESHOLD", "8"),
+        ("MONITOR_DELETE_THRESHOLD", "12"),
+        ("MONITOR_GRACE", "1 s"),
+    ] {
+        deployment.set(name, value);
+    }
+    let judged = async {
+        loop {
+            let ended = deployment.run(&["guard", "--observe", "--json"]).await;
+            assert_eq!(ended.code, Some(0), "{ended:?}");
+            let result = json_of(&ended);
+            let verdicts = result["verdicts"].as_array().into_iter().flatten();
+            if let Some(verdict) = verdicts.into_iter().find(|verdict| verdict["would"] == "would be deleted") {
+                return verdict.clone();
+            }
+        }
+    };
+    let verdict = timeout(PATIENCE, judged).await.unwrap();
+    // How many consumers a new queue has is known some seconds after how many messages it has.
+    let states = [json!("no consumer"), json!("stopped")];
+    assert!(verdict["queue"] == queue && states.contains(&verdict["state"]), "{verdict}");
+    assert_eq!(queues(&deployment).await, [queue]);
 }

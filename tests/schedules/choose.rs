@@ -10,7 +10,7 @@ use taskcluster_pulse::clock::Timestamp;
 use super::gate::{ANSWER, Fate, Side};
 use super::planted::Plant;
 use super::schedule::{BEGIN, DAY, HOUR, MINUTE, NAMES, QUEUES, SECOND, Schedule};
-use super::state::{ALERT, DELETE};
+use super::state::{ADOPTED, ALERT, DELETE, PERSON, REFUSES};
 use super::step::{Setup, Step, Work, millis};
 
 /// What a schedule is about: how often which work begins, how often others do something, and of how many namespaces.
@@ -21,6 +21,10 @@ pub struct Focus {
     sweep: u32,
     expire: u32,
     deliver: u32,
+    /// Namespaces are ended, disabled and enabled, and credentials are revoked.
+    end: u32,
+    /// Accounts are made, and given credentials.
+    people: u32,
     meddle: u32,
     names: usize,
     /// How likely it begins with a claim that nothing disturbs.
@@ -29,6 +33,12 @@ pub struct Focus {
     breaks: f64,
     /// How likely a time that passes is long.
     long: f64,
+    /// How likely all are on one host whose clock is set by any amount.
+    jumps: f64,
+    /// Whether that host is restarted.
+    boots: bool,
+    /// How likely an operation is begun by the first of the processes.
+    alone: f64,
 }
 
 /// What all are alike in: one namespace, of which nothing is done.
@@ -38,11 +48,16 @@ const ONE: Focus = Focus {
     sweep: 0,
     expire: 0,
     deliver: 0,
+    end: 0,
+    people: 0,
     meddle: 0,
     names: 1,
     claimed: 0.9,
     breaks: 0.0,
     long: 0.5,
+    jumps: 0.0,
+    boots: false,
+    alone: 0.0,
 };
 const ALL: Focus = Focus {
     claim: 4,
@@ -50,6 +65,8 @@ const ALL: Focus = Focus {
     sweep: 2,
     expire: 2,
     deliver: 1,
+    end: 1,
+    people: 1,
     meddle: 10,
     names: 2,
     claimed: 0.5,
@@ -61,8 +78,36 @@ pub const WAITING: Focus = Focus { claim: 3, rotate: 7, long: 0.8, ..ONE };
 pub const REPAIRING: Focus = Focus { claim: 3, rotate: 4, sweep: 4, meddle: 6, claimed: 0.7, breaks: 1.0, ..ONE };
 pub const EXPIRING: Focus =
     Focus { claim: 4, rotate: 3, sweep: 1, expire: 5, meddle: 3, claimed: 0.5, breaks: 0.3, ..ONE };
+/// Credentials are revoked, and namespaces are disabled and ended.
+pub const CUTTING: Focus =
+    Focus { claim: 6, rotate: 2, sweep: 4, expire: 2, end: 5, meddle: 5, claimed: 0.9, breaks: 0.3, long: 0.3, ..ONE };
+/// Many claims come to one process at once.
+pub const CROWDING: Focus =
+    Focus { claim: 20, rotate: 2, expire: 2, sweep: 1, names: 4, claimed: 0.5, long: 0.3, alone: 0.9, ..ONE };
+/// People have accounts.
+pub const PEOPLE: Focus = Focus { claim: 1, sweep: 6, expire: 2, deliver: 2, people: 9, meddle: 4, breaks: 0.2, ..ONE };
 pub const GUARDING: Focus = Focus { claim: 2, sweep: 7, deliver: 2, meddle: 20, breaks: 0.1, ..ONE };
-const FOCUSES: [&Focus; 6] = [&ALL, &ROTATING, &WAITING, &REPAIRING, &EXPIRING, &GUARDING];
+/// Much is to be told before anybody is told.
+pub const TELLING: Focus = Focus { claim: 1, sweep: 12, deliver: 1, meddle: 20, claimed: 1.0, long: 0.8, ..ONE };
+/// Clocks are set.
+pub const JUMPING: Focus = Focus {
+    claim: 4,
+    rotate: 4,
+    sweep: 1,
+    expire: 4,
+    deliver: 1,
+    meddle: 3,
+    claimed: 0.9,
+    long: 0.3,
+    jumps: 1.0,
+    ..ONE
+};
+/// The host is restarted with a clock that is wrong. That nothing tells until a client comes, so that rotation goes on.
+pub const REBOOTING: Focus = Focus { rotate: 0, sweep: 0, boots: true, ..JUMPING };
+const FOCUSES: [&Focus; 12] = [
+    &ALL, &CROWDING, &PEOPLE, &ROTATING, &WAITING, &REPAIRING, &EXPIRING, &CUTTING, &GUARDING, &TELLING, &JUMPING,
+    &REBOOTING,
+];
 
 /// Where an operation may fall asleep until all others are done, one at a time: it has stored what it is about to do.
 const ASLEEP: &str = "write: answer";
@@ -74,6 +119,8 @@ struct Chooser {
     focus: &'static Focus,
     /// Whether the broker is broken now and then.
     breaks: bool,
+    /// Whether a client comes with many namespaces.
+    crowd: bool,
     /// Whether store and broker are down now and then.
     outages: bool,
     /// How many of a hundred calls fail.
@@ -100,30 +147,48 @@ impl Chooser {
         let any = *pick(&mut rng, &FOCUSES);
         let focus = focus.unwrap_or(any);
         let every = *pick(&mut rng, &[HOUR, HOUR, 10 * MINUTE, 20 * SECOND]);
+        let embedded = focus.jumps > 0.0 && rng.random_bool(focus.jumps);
+        let every = if embedded { HOUR } else { every };
         let breaks = rng.random_bool(focus.breaks);
         let others = [every, every, 10 * every, every / 4 + 2 * SECOND];
         // A sweep knows when others rotate only if they do it as often.
-        let changed = if breaks { every } else { *pick(&mut rng, &others) };
+        let changed = if breaks || embedded { every } else { *pick(&mut rng, &others) };
         let quarter = every.min(changed) / 4;
         let apart = i64::try_from(millis(quarter)).unwrap();
-        let mut ahead = || if rng.random_bool(0.5) { 0 } else { rng.random_range(0..apart) };
+        let mut ahead = || if embedded || rng.random_bool(0.5) { 0 } else { rng.random_range(0..apart) };
         let setup = Setup {
             every: [millis(every), millis(changed), millis(changed)],
             ahead: [0, ahead(), ahead()],
-            most: *pick(&mut rng, &[500, 500, 4]),
+            // A client may have all namespaces, and where they are many, they end together.
+            most: if focus.names > 2 { 500 } else { *pick(&mut rng, &[500, 500, 4]) },
             orphans_after: *pick(&mut rng, &[None, Some(millis(HOUR))]),
             one_contact: rng.random_bool(0.5),
             expiring: focus.expire > 0,
+            embedded,
+            adopted: rng.random_bool(0.3),
         };
-        let outages = rng.random_bool(0.2);
+        let (outages, crowd) = (rng.random_bool(0.2), rng.random_bool(0.1));
         let failing = *pick(&mut rng, &[0, 0, 2, 10]);
         (
-            Chooser { focus, breaks, outages, failing, apart, standing: BTreeMap::new(), misled: BTreeSet::new(), rng },
+            Chooser {
+                focus,
+                breaks,
+                crowd,
+                outages,
+                failing,
+                apart,
+                standing: BTreeMap::new(),
+                misled: BTreeSet::new(),
+                rng,
+            },
             setup,
         )
     }
 
     fn drive(&mut self, schedule: &mut Schedule) -> Result<(), String> {
+        if schedule.setup.embedded {
+            schedule.take(Step::Serve { process: 0, millis: millis(HOUR / 2) })?;
+        }
         if self.rng.random_bool(self.focus.claimed) {
             let (op, work) = (schedule.next, self.claim(schedule));
             schedule.take(Step::Begin { op, process: 0, work })?;
@@ -142,13 +207,18 @@ impl Chooser {
 
     fn turn(&mut self, schedule: &mut Schedule) -> Result<(), String> {
         let running = schedule.running.len();
+        if schedule.setup.embedded && self.rng.random_bool(0.2) {
+            return self.set_clocks(schedule);
+        }
         match self.rng.random_range(0..93 + self.focus.meddle) {
             0..55 if running > 0 => {
                 let op = schedule.running[self.rng.random_range(0..running)].op;
                 self.advance(schedule, op)
             }
             55..73 if running < 5 => {
-                let (op, process, work) = (schedule.next, self.rng.random_range(0..3), self.work(schedule));
+                let alone = self.focus.alone > 0.0 && self.rng.random_bool(self.focus.alone);
+                let process = if alone { 0 } else { self.rng.random_range(0..3) };
+                let (op, work) = (schedule.next, self.work(schedule));
                 schedule.take(Step::Begin { op, process, work })
             }
             73..87 => {
@@ -163,6 +233,7 @@ impl Chooser {
                 schedule.take(Step::Cancel(op))
             }
             89 => schedule.take(Step::Crash(self.rng.random_range(0..3))),
+            90 if schedule.setup.embedded => Ok(()),
             90 => {
                 let (process, ahead) = (self.rng.random_range(1..3), self.rng.random_range(0..self.apart));
                 schedule.take(Step::Clock { process, ahead })
@@ -177,6 +248,23 @@ impl Chooser {
                 None => Ok(()),
             },
             _ => Ok(()),
+        }
+    }
+
+    /// A process serves for a while, a clock is set, or those of all processes, or the host is restarted.
+    fn set_clocks(&mut self, schedule: &mut Schedule) -> Result<(), String> {
+        let aheads = [Duration::ZERO, Duration::ZERO, HOUR / 3, 6 * HOUR, 3 * DAY, 400 * DAY]
+            .map(|by| i64::try_from(millis(by)).unwrap());
+        let ahead = *pick(&mut self.rng, &aheads) * *pick(&mut self.rng, &[1, -1]);
+        let process = self.rng.random_range(0..3);
+        match self.rng.random_range(0..10) {
+            0..6 => {
+                let served = *pick(&mut self.rng, &[MINUTE, HOUR / 2, HOUR, 3 * HOUR]);
+                schedule.take(Step::Serve { process, millis: millis(served) })
+            }
+            6..8 => schedule.take(Step::Clock { process, ahead }),
+            8 if self.focus.boots => schedule.take(Step::Reboot(ahead)),
+            _ => (0..3).try_for_each(|process| schedule.take(Step::Clock { process, ahead })),
         }
     }
 
@@ -235,24 +323,63 @@ impl Chooser {
         if self.outages && self.rng.random_bool(0.2) {
             return Work::Refresh;
         }
-        let Focus { claim, rotate, sweep, expire, deliver, .. } = *self.focus;
-        let mut at = self.rng.random_range(0..claim + rotate + sweep + expire + deliver);
+        let Focus { claim, rotate, sweep, expire, deliver, end, people, .. } = *self.focus;
+        let mut at = self.rng.random_range(0..claim + rotate + sweep + expire + deliver + end + people);
         let mut is = |weight: u32| {
             let is = at < weight;
             at = at.wrapping_sub(weight);
             is
         };
         if is(claim) {
-            self.claim(schedule)
+            match self.rng.random_range(0..20) {
+                0 => self.own(),
+                1 => Work::Exempt { name: self.name().to_owned(), end: self.rng.random_bool(0.5) },
+                _ => self.claim(schedule),
+            }
         } else if is(rotate) {
             Work::Rotate
         } else if is(sweep) {
             Work::Sweep
         } else if is(expire) {
             Work::Expire
+        } else if is(end) {
+            self.end()
+        } else if is(people) {
+            self.account()
         } else {
             Work::Deliver
         }
+    }
+
+    fn end(&mut self) -> Work {
+        let name = self.name().to_owned();
+        match self.rng.random_range(0..10) {
+            0..5 => Work::Revoke(name),
+            5 => Work::Release(name),
+            6 | 7 => Work::Disable(name),
+            _ => Work::Enable(name),
+        }
+    }
+
+    fn account(&mut self) -> Work {
+        let name = (*pick(&mut self.rng, &[PERSON, ADOPTED])).to_owned();
+        match self.rng.random_range(0..12) {
+            0..2 => Work::Account(PERSON.to_owned()),
+            2..8 => Work::Credentials { name, end_old: self.rng.random_bool(0.2) },
+            8 | 9 => Work::MoveOn(ADOPTED.to_owned()),
+            10 => Work::Retire(ADOPTED.to_owned()),
+            _ if self.rng.random_bool(0.5) => Work::Revoke(name),
+            _ => Work::Release(PERSON.to_owned()),
+        }
+    }
+
+    fn own(&mut self) -> Work {
+        let owners: &[&str] = match self.rng.random_range(0..4) {
+            0 => &[],
+            1 => &["b@b.com", "c@c.com", "group:d"],
+            _ => &["b@b.com"],
+        };
+        Work::Own { name: self.name().to_owned(), owners: owners.iter().map(|owner| (*owner).to_owned()).collect() }
     }
 
     fn claim(&mut self, schedule: &Schedule) -> Work {
@@ -262,12 +389,19 @@ impl Chooser {
             Some(begin.plus(100 * DAY))
         } else {
             let lives = *pick(&mut self.rng, &[Duration::ZERO, 5 * MINUTE, HOUR / 2, 2 * HOUR, 100 * DAY]);
-            self.rng.random_bool(0.5).then(|| schedule.time.now().plus(lives))
+            // Whose end is asked for was to end at some time, be that past for as long as a namespace is kept after it.
+            let past = *pick(&mut self.rng, &[Duration::ZERO, Duration::ZERO, HOUR / 2, 2 * HOUR]);
+            self.rng.random_bool(0.5).then(|| schedule.time.now().plus(lives).minus(past))
         };
         let one = Some("a@a.com");
-        let contact = if schedule.setup.one_contact { one } else { *pick(&mut self.rng, &[None, one, one, Some("")]) };
+        let contact = if schedule.setup.one_contact {
+            one
+        } else {
+            *pick(&mut self.rng, &[None, one, one, Some(""), Some(REFUSES)])
+        };
         let (name, contact) = (self.name().to_owned(), contact.map(str::to_owned));
-        Work::Claim { name, expires: expires.map(|at| at.millis() - BEGIN), contact }
+        let client = pick(&mut self.rng, &[None, Some("one"), Some("other")]).map(str::to_owned);
+        Work::Claim { name, expires: expires.map(|at| at.millis() - BEGIN), contact, client }
     }
 
     fn name(&mut self) -> &'static str {
@@ -277,9 +411,11 @@ impl Chooser {
     fn meddling(&mut self, schedule: &Schedule) -> Option<Step> {
         let queue = (*pick(&mut self.rng, &QUEUES)).to_owned();
         let name = self.name();
-        Some(match self.rng.random_range(0..12) {
+        let user = format!("{name}-{}", self.rng.random_range(1..3));
+        Some(match self.rng.random_range(0..if self.breaks { 17 } else { 14 }) {
             0..5 => {
-                let messages = *pick(&mut self.rng, &[0, 3, ALERT + 1, ALERT + 1, DELETE + 1, DELETE + 1]);
+                let messages =
+                    *pick(&mut self.rng, &[0, 3, ALERT + 1, ALERT + 1, DELETE + 1, DELETE + 1, DELETE + 500]);
                 Step::Fill { queue, messages, exclusive: self.rng.random_bool(0.3) }
             }
             5 => Step::Drop(queue),
@@ -287,8 +423,17 @@ impl Chooser {
             7 => Step::Lost,
             8..10 if schedule.handed.is_empty() => return None,
             8..10 => Step::Connect(name.to_owned()),
+            10 if self.focus.people > 0 && self.rng.random_bool(0.3) => Step::Abandon,
+            11 if self.focus.people > 0 && self.rng.random_bool(0.5) => Step::Connect(PERSON.to_owned()),
             10 if self.breaks => Step::Wipe,
-            11 if self.breaks => Step::Tamper(format!("{name}-{}", self.rng.random_range(1..3))),
+            11 if self.breaks => Step::Tamper(user),
+            12 if self.focus.expire > 0 && self.crowd => {
+                self.crowd = false;
+                Step::Crowd(schedule.time.now().plus(*pick(&mut self.rng, &[MINUTE, HOUR])).millis() - BEGIN)
+            }
+            13 => Step::Untag(user),
+            14..16 => Step::Intrude(user),
+            16 => Step::Leave(user),
             _ => return None,
         })
     }

@@ -31,11 +31,22 @@ impl TrueTime {
 pub struct ProcessClock {
     pub time: Arc<TrueTime>,
     pub ahead: AtomicI64,
+    /// Which boot of the one host it is, where all processes are on one; else nothing is known but the calendar.
+    pub boot: Option<String>,
 }
 
 impl Clock for ProcessClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.time.now().millis() + self.ahead.load(Ordering::SeqCst))
+    }
+
+    fn uptime(&self) -> Duration {
+        let from = if self.boot.is_some() { self.time.now() } else { self.now() };
+        from.since(Timestamp::from_millis(0))
+    }
+
+    fn boot(&self) -> Option<&str> {
+        self.boot.as_deref()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use taskcluster_pulse::clock::Timestamp;
+use taskcluster_pulse::domain::audit::Deed;
 use taskcluster_pulse::domain::expiry::ExpiryPolicy;
 use taskcluster_pulse::domain::name::Names;
 use taskcluster_pulse::domain::rotation::Rotation;
@@ -10,18 +11,30 @@ use taskcluster_pulse::domain::sweep::SweepPolicy;
 use taskcluster_pulse::service::Policy;
 use taskcluster_pulse::store::{Change, Record};
 
-use super::choose::{EXPIRING, Focus, GUARDING, REPAIRING, ROTATING, WAITING};
-use super::state::Records;
+use super::choose::{
+    CROWDING, CUTTING, EXPIRING, Focus, GUARDING, JUMPING, PEOPLE, REBOOTING, REPAIRING, ROTATING, TELLING, WAITING,
+};
+use super::state::{DELAY, Records};
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plant {
+    /// Of claims that are read together, each gets the record of another one.
+    AnswersMixed,
+    /// Of claims that are written together, all but the first are answered before they are stored.
+    AnsweredUnstored,
     /// A record that changes the active password is written whatever the version.
     PromotionWithoutCompare,
-    /// An alert is written whatever the version, and sweeps run at once.
-    AlertWithoutCompare,
-    /// A sweep and an expiry read the store before the broker.
-    StoreBeforeBroker,
+    /// What is remembered of a queue is written whatever the version, and sweeps run at once.
+    WatchWithoutCompare,
+    /// A warning counts although no mail system accepted it.
+    WarningNotAccepted,
+    /// The grace time counts from when a warning was stored.
+    GraceFromStoring,
+    /// A queue that was declared anew is taken for the old one.
+    OldIncarnation,
+    /// Nobody sees that a queue loses messages.
+    DrainingIgnored,
     /// `reclaimAt` is half an interval too late.
     LateReclaim,
     /// A mail is on its way before the record is written, and even if it is not.
@@ -48,17 +61,83 @@ pub enum Plant {
     NoDelay,
     /// A queue is deleted without a second look.
     NoSecondLook,
+    /// A deletion whose outcome is unknown is sent again without a look.
+    DeletedTwice,
+    /// A notice that was withheld, or refused for now, counts as delivered.
+    WithheldDelivered,
+    /// A mail that tells of many queues leaves one out.
+    DigestLeavesOneOut,
+    /// A mail server that is away counts as an address that refuses.
+    AwayTakenForRefused,
+    /// A user is written without a look at whose it is.
+    WriteUnseen,
+    /// A user is deleted without a look at whose it is.
+    DeleteUnseen,
     /// A notice is forgotten before it is delivered.
     NoticeLost,
     /// A notice is not forgotten once it is delivered.
     NoticeTwice,
+    /// `reclaimAt` lies beyond the end: a namespace is stored to end as long ago as a claim asked for.
+    PastEnd,
+    /// The brakes count what belongs to all owners together.
+    BrakesTogether,
+    /// A namespace ends by the calendar alone.
+    CalendarAlone,
+    /// The calendar is not compared with the uptime.
+    UptimeUnread,
+    /// Nobody hears of requests that are refused for their time alone.
+    DeafToClients,
+    /// What is done is not in the audit trail.
+    AuditLost,
+    /// One of several owners is told, and no other.
+    OneOwnerTold,
+    /// A queue that may grow is taken for any other.
+    ExemptionIgnored,
+    /// A revocation is answered before the broker refuses the earlier passwords.
+    RevokedUnseen,
+    /// A revocation leaves connections open.
+    ConnectionsLeft,
+    /// Nobody heeds that another process may be writing an earlier password.
+    WriterUnheeded,
+    /// A namespace that is disabled is handed out.
+    DisabledHandsOut,
+    /// A namespace that is released has no tombstone.
+    ReleaseForgets,
+    /// An account ends as others do, though the user of somebody else that it was made of is there.
+    AdoptedEnds,
+    /// That user is retired, though its owner has not moved on.
+    AdoptedRetired,
+    /// It is retired though it is in use.
+    RetiredInUse,
+    /// New credentials of an account end those before.
+    CredentialsInPlace,
 }
 
 impl Plant {
-    pub const ALL: [Plant; 18] = [
+    pub const ALL: [Plant; 46] = [
+        Plant::AnswersMixed,
+        Plant::AnsweredUnstored,
+        Plant::RevokedUnseen,
+        Plant::ConnectionsLeft,
+        Plant::WriterUnheeded,
+        Plant::DisabledHandsOut,
+        Plant::ReleaseForgets,
+        Plant::AdoptedEnds,
+        Plant::AdoptedRetired,
+        Plant::RetiredInUse,
+        Plant::CredentialsInPlace,
+        Plant::AuditLost,
+        Plant::OneOwnerTold,
+        Plant::ExemptionIgnored,
+        Plant::CalendarAlone,
+        Plant::UptimeUnread,
+        Plant::DeafToClients,
         Plant::PromotionWithoutCompare,
-        Plant::AlertWithoutCompare,
-        Plant::StoreBeforeBroker,
+        Plant::WatchWithoutCompare,
+        Plant::WarningNotAccepted,
+        Plant::GraceFromStoring,
+        Plant::OldIncarnation,
+        Plant::DrainingIgnored,
         Plant::LateReclaim,
         Plant::MailBeforeRecord,
         Plant::FreshPending,
@@ -72,8 +151,16 @@ impl Plant {
         Plant::AbsentMeansGone,
         Plant::NoDelay,
         Plant::NoSecondLook,
+        Plant::DeletedTwice,
+        Plant::WithheldDelivered,
+        Plant::DigestLeavesOneOut,
+        Plant::AwayTakenForRefused,
+        Plant::WriteUnseen,
+        Plant::DeleteUnseen,
         Plant::NoticeLost,
         Plant::NoticeTwice,
+        Plant::PastEnd,
+        Plant::BrakesTogether,
     ];
 
     /// What the schedules are about that may show it.
@@ -87,14 +174,47 @@ impl Plant {
             | Plant::IntervalCut
             | Plant::SettledTooEarly => &ROTATING,
             Plant::NoDeadline => &WAITING,
-            Plant::StoreBeforeBroker => &REPAIRING,
-            Plant::TombstoneTooEarly | Plant::NoPrefix | Plant::AbsentMeansGone | Plant::NoDelay => &EXPIRING,
-            Plant::AlertWithoutCompare
+            Plant::WriteUnseen => &REPAIRING,
+            Plant::TombstoneTooEarly
+            | Plant::NoPrefix
+            | Plant::AbsentMeansGone
+            | Plant::NoDelay
+            | Plant::DeleteUnseen
+            | Plant::PastEnd
+            | Plant::AdoptedEnds
+            | Plant::BrakesTogether => &EXPIRING,
+            Plant::WatchWithoutCompare
+            | Plant::WarningNotAccepted
+            | Plant::GraceFromStoring
+            | Plant::OldIncarnation
+            | Plant::DrainingIgnored
             | Plant::MailBeforeRecord
             | Plant::NoSecondLook
+            | Plant::DeletedTwice
+            | Plant::WithheldDelivered
+            | Plant::AwayTakenForRefused
             | Plant::NoticeLost
-            | Plant::NoticeTwice => &GUARDING,
+            | Plant::NoticeTwice
+            | Plant::AuditLost
+            | Plant::OneOwnerTold
+            | Plant::AdoptedRetired
+            | Plant::ExemptionIgnored => &GUARDING,
+            Plant::RevokedUnseen
+            | Plant::ConnectionsLeft
+            | Plant::WriterUnheeded
+            | Plant::DisabledHandsOut
+            | Plant::ReleaseForgets => &CUTTING,
+            Plant::RetiredInUse | Plant::CredentialsInPlace => &PEOPLE,
+            Plant::AnswersMixed | Plant::AnsweredUnstored => &CROWDING,
+            Plant::DigestLeavesOneOut => &TELLING,
+            Plant::UptimeUnread => &JUMPING,
+            Plant::CalendarAlone | Plant::DeafToClients => &REBOOTING,
         }
+    }
+
+    /// Whether it shows only where an account was made of a user of somebody else.
+    pub fn is_about_adoption(self) -> bool {
+        matches!(self, Plant::AdoptedEnds | Plant::AdoptedRetired | Plant::RetiredInUse)
     }
 
     pub fn policies(self, policy: &mut Policy, sweep: &mut SweepPolicy, expiry: &mut ExpiryPolicy) {
@@ -116,15 +236,51 @@ impl Plant {
     pub fn change(self, change: &Change, found: &Records, every: Duration) -> (Change, bool) {
         let mut change = change.clone();
         let mut forced = false;
+        match self {
+            Plant::AuditLost => change.audits.clear(),
+            Plant::OneOwnerTold => change.notices.truncate(1),
+            _ => {}
+        }
         match &mut change.record {
-            Record::Alert(_) => forced = self == Plant::AlertWithoutCompare,
-            Record::RemoveAlert(..) | Record::RemoveNamespace(..) => {}
+            Record::Watch(watched) => {
+                forced = self == Plant::WatchWithoutCompare;
+                if let Some(told) = watched.watch.told.filter(|_| self == Plant::WarningNotAccepted) {
+                    watched.watch.accept(told.at, told.at);
+                }
+            }
+            Record::RemoveWatch(..) | Record::RemoveNamespace(..) => {}
             Record::Namespace(namespace) => {
                 let before = found.namespaces.get(&namespace.name);
+                // What was read without them is written with them again.
+                let exempts = change.audits.iter().any(|audit| audit.action.contains("exempt"));
+                if let Some(before) = before.filter(|_| self == Plant::ExemptionIgnored && !exempts) {
+                    namespace.exemptions = before.exemptions.clone();
+                }
+                if self == Plant::AdoptedRetired
+                    && let Some(adopted) = namespace.account.as_mut().and_then(|account| account.adopted.as_mut())
+                {
+                    adopted.retired = Some(adopted.looked);
+                }
                 let (name, version) = (namespace.name.clone(), namespace.version);
+                let has = |deed: Deed| change.audits.iter().any(|audit| audit.action == deed.word());
+                if let Some(before) = before.filter(|_| self == Plant::DisabledHandsOut && has(Deed::Disable)) {
+                    namespace.rotation = before.rotation.clone();
+                }
+                // What was read without it is written with it again.
+                let ends = has(Deed::Disable) || has(Deed::Enable) || has(Deed::Revoke);
+                if let Some(before) = before.filter(|_| self == Plant::DisabledHandsOut && !ends) {
+                    namespace.barred.disabled = before.barred.disabled.clone();
+                }
                 let buried = namespace.gone.is_some() && before.is_some_and(|before| before.gone.is_none());
                 match self {
+                    Plant::ReleaseForgets if has(Deed::Release) => {
+                        change.record = Record::RemoveNamespace(name, version);
+                    }
                     Plant::TombstoneTooEarly if buried => change.record = Record::RemoveNamespace(name, version),
+                    Plant::PastEnd if namespace.gone.is_none() && namespace.ends_as_asked() => {
+                        namespace.expires = namespace.expires.minus(DELAY);
+                        namespace.end_asked = Some(namespace.expires);
+                    }
                     _ => {
                         if let Some(before) = before.filter(|_| namespace.gone.is_none()) {
                             forced = self.promotion(&mut namespace.rotation, &before.rotation, every);

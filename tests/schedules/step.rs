@@ -22,6 +22,12 @@ pub struct Setup {
     pub one_contact: bool,
     /// Whether namespaces expire while it goes on, so that clocks must not be far apart.
     pub expiring: bool,
+    /// Whether all processes are on one host, with a store that has no clock of its own, and beat.
+    #[serde(default)]
+    pub embedded: bool,
+    /// Whether an account was made of a user of somebody else.
+    #[serde(default)]
+    pub adopted: bool,
 }
 
 /// What the service is asked to do.
@@ -33,6 +39,8 @@ pub enum Work {
         name: String,
         expires: Option<i64>,
         contact: Option<String>,
+        #[serde(default)]
+        client: Option<String>,
     },
     Rotate,
     Sweep,
@@ -40,6 +48,56 @@ pub enum Work {
     Deliver,
     /// Learn what others have stored, for the time when the store can't be reached.
     Refresh,
+    /// Tell that claims can be served.
+    Beat,
+    /// Set the owners of a namespace beside its contact.
+    Own {
+        name: String,
+        owners: Vec<String>,
+    },
+    /// Let all queues of a namespace grow without a bound, or no longer.
+    Exempt {
+        name: String,
+        end: bool,
+    },
+    /// End a namespace.
+    Release(String),
+    /// Revoke the credentials of a namespace.
+    Revoke(String),
+    /// Let nobody claim a namespace.
+    Disable(String),
+    /// Let it be claimed again.
+    Enable(String),
+    /// Make an account.
+    Account(String),
+    /// Give an account other credentials, and end those before at once or not.
+    Credentials {
+        name: String,
+        end_old: bool,
+    },
+    /// Move on from the user that an account was made of.
+    MoveOn(String),
+    /// End that user.
+    Retire(String),
+}
+
+impl Work {
+    /// The account that it gives credentials, if it does, and whether that ends those before at once.
+    pub fn gives(&self) -> Option<(&str, bool)> {
+        match self {
+            Work::Account(name) | Work::MoveOn(name) => Some((name, false)),
+            Work::Credentials { name, end_old } => Some((name, *end_old)),
+            _ => None,
+        }
+    }
+
+    /// The namespace whose earlier credentials it cuts off, if it does.
+    pub fn cuts_off(&self) -> Option<&str> {
+        match self {
+            Work::Release(name) | Work::Revoke(name) | Work::Disable(name) => Some(name),
+            _ => None,
+        }
+    }
 }
 
 /// What happens. A step that makes no sense when its turn comes does nothing.
@@ -60,6 +118,10 @@ pub enum Step {
     Crash(usize),
     /// A process' clock is set: it is so many milliseconds ahead now.
     Clock { process: usize, ahead: i64 },
+    /// A process has its heartbeat for so many milliseconds.
+    Serve { process: usize, millis: u64 },
+    /// The host is restarted with all processes, with a clock that is so many milliseconds ahead.
+    Reboot(i64),
     /// The store, the broker, both or none can't be reached from now on.
     Down { store: bool, broker: bool },
     /// A client gives a queue so many messages, and declares it before where there is none.
@@ -70,12 +132,22 @@ pub enum Step {
     Declare(String),
     /// A client of a namespace connects with what it was handed last.
     Connect(String),
+    /// Nobody uses the user any more that an account was made of.
+    Abandon,
     /// Somebody makes a queue that looks like ours, of a namespace that nobody claimed.
     Lost,
+    /// A client has many namespaces that end then, in milliseconds since the beginning.
+    Crowd(i64),
     /// The broker loses all that is ours.
     Wipe,
     /// Somebody changes a user of ours.
     Tamper(String),
+    /// Somebody makes a user of its own under a name of ours, in the place of ours if that is there.
+    Intrude(String),
+    /// That one goes.
+    Leave(String),
+    /// A sweep of version 1.0.0 gives a user of ours the tag that it knows.
+    Untag(String),
 }
 
 pub fn millis(of: Duration) -> u64 {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use taskcluster_pulse::store::{self, DatabaseUrl, KeyRing, Limits, Store, StoreError};
+use taskcluster_pulse::domain::namespace::Namespace;
+use taskcluster_pulse::domain::renewal::Renewal;
+use taskcluster_pulse::store::{self, DatabaseUrl, KeyRing, Store, StoreError, StoreLimits, Write};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -19,7 +21,7 @@ fn keys() -> Option<KeyRing> {
 }
 
 async fn open(url: &str, timeout: Duration) -> Result<Arc<dyn Store>, StoreError> {
-    store::open(&url.parse().unwrap(), keys(), Limits { timeout, ..Limits::default() }).await
+    store::open(&url.parse().unwrap(), keys(), StoreLimits { timeout, ..StoreLimits::default() }).await
 }
 
 /// Generous where a call shall succeed.
@@ -81,7 +83,7 @@ fn unavailable<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
 #[tokio::test]
 async fn a_missing_key_ring_is_refused_in_the_operators_words() {
     let url: DatabaseUrl = "postgres://u:hunter2@127.0.0.1:1/d".parse().unwrap();
-    let error = store::open(&url, None, Limits::default()).await.err().unwrap();
+    let error = store::open(&url, None, StoreLimits::default()).await.err().unwrap();
     assert!(matches!(error, StoreError::Setup(_)));
     let error = error.to_string();
     assert!(error.contains("DB_CRYPTO_KEYS") && !error.contains("hunter2"), "{error}");
@@ -160,7 +162,7 @@ async fn dead_connections_are_replaced() {
 async fn a_call_that_hangs_ends_in_time_and_hinders_no_other() {
     let database = TestDatabase::new().await;
     store::migrate(&database.url().parse().unwrap()).await.unwrap();
-    let limits = Limits { timeout: SHORT, connections: 1 };
+    let limits = StoreLimits { timeout: SHORT, connections: 1 };
     let store = store::open(&database.url().parse().unwrap(), keys(), limits).await.unwrap();
     let namespace = settled("taskcluster-x", 1);
     insert(&*store, std::slice::from_ref(&namespace)).await;
@@ -170,7 +172,7 @@ async fn a_call_that_hangs_ends_in_time_and_hinders_no_other() {
     for changes in batches {
         let began = Instant::now();
         unavailable(store.write(&changes).await);
-        assert!(began.elapsed() < SHORT * 10);
+        assert!(began.elapsed() < SHORT * 60);
         // The only connection is free again.
         assert_eq!(store.namespace(&namespace.name).await.unwrap(), Some(stored(&namespace)));
     }
@@ -185,7 +187,7 @@ async fn a_server_that_never_answers_is_unavailable_in_time() {
     let began = Instant::now();
     let store = open(&url, SHORT).await.unwrap();
     let error = unavailable(store.lease("task", "holder", at(0), at(1)).await);
-    assert!(began.elapsed() < SHORT * 10 && !error.contains("hunter2"), "{error}");
+    assert!(began.elapsed() < SHORT * 60 && !error.contains("hunter2"), "{error}");
 }
 
 /// A server that refuses every session, saying whether it was asked over TLS.
@@ -268,4 +270,61 @@ async fn a_certificate_that_nobody_vouches_for_is_refused_where_it_is_to_be_veri
             assert!(!met.contains("reached"), "{met}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_database_that_holds_something_else_is_left_as_it_is() {
+    let names = "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1";
+    let history =
+        "CREATE TABLE refinery_schema_history (version int4 PRIMARY KEY, name text, applied_on text, checksum text);";
+    for (sql, told) in [
+        ("CREATE TABLE things (a int)", "things"),
+        ("CREATE VIEW seen AS SELECT 1", "seen"),
+        ("CREATE SEQUENCE counted", "counted"),
+        ("CREATE TABLE namespace (a int)", "namespace"),
+        (&format!("{history} CREATE TABLE things (a int)"), "things"),
+        (
+            &format!("{history} INSERT INTO refinery_schema_history VALUES (1, 'a', '', '7')"),
+            "version 1 of the database",
+        ),
+        (&format!("{history} INSERT INTO refinery_schema_history VALUES (99, 'a', '', '7')"), "version 99"),
+    ] {
+        let database = TestDatabase::new().await;
+        let client = database.client().await;
+        client.batch_execute(sql).await.unwrap();
+        let found =
+            async || -> Vec<String> { client.query(names, &[]).await.unwrap().iter().map(|row| row.get(0)).collect() };
+        let before = found().await;
+        match store::migrate(&database.url().parse().unwrap()).await {
+            Err(StoreError::Schema(why)) => assert!(why.contains(told), "{sql}: {why}"),
+            other => panic!("{sql}: {other:?}"),
+        }
+        assert_eq!(found().await, before, "{sql}");
+    }
+    let database = TestDatabase::new().await;
+    let elsewhere = "CREATE SCHEMA other; CREATE TABLE other.things (a int)";
+    database.client().await.batch_execute(elsewhere).await.unwrap();
+    store::migrate(&database.url().parse().unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_many_ends_that_are_moved_at_once_none_waits_for_a_row_that_somebody_holds() {
+    let database = TestDatabase::new().await;
+    store::migrate(&database.url().parse().unwrap()).await.unwrap();
+    let store = open(&database.url(), ENOUGH).await.unwrap();
+    let all = ["a", "b", "c"].map(|name| settled(name, 100));
+    insert(&*store, &all).await;
+    let renewals = all.each_ref().map(|before| {
+        let before = stored(before);
+        let after = Namespace { expires: at(500), ..before.clone() };
+        Renewal::between(&before, &after).unwrap()
+    });
+    let other = database.client().await;
+    other.batch_execute("BEGIN; SELECT 1 FROM namespace WHERE name = 'b' FOR UPDATE").await.unwrap();
+    assert_eq!(store.renew(&renewals).await.unwrap(), [Write::Done, Write::Lost, Write::Done]);
+    // Alone it waits.
+    let mut waits = std::pin::pin!(store.renew(&renewals[1..2]));
+    assert!(tokio::time::timeout(SHORT, &mut waits).await.is_err());
+    other.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(waits.await.unwrap(), [Write::Done]);
 }

@@ -1,8 +1,8 @@
 //! What Taskcluster's auth service finds out when a service asks it who made a request.
 
 use serde_json::{Value, json};
-use taskcluster_pulse::auth::origin::Origin;
-use taskcluster_pulse::auth::{Authenticator, Caller, SignedRequest};
+use taskcluster_pulse::access::origin::Origin;
+use taskcluster_pulse::access::{Authenticator, Caller, Read, SignedRequest, Who};
 use taskcluster_pulse::clock::{Clock, SystemClock};
 
 /// The answer of `authenticate-hawk` to a question, by a service that has these clients.
@@ -13,12 +13,12 @@ pub fn find_out(clients: &Authenticator, question: &Value) -> Value {
     let authorization = question["authorization"].as_str().map(str::as_bytes);
     let request =
         SignedRequest { method: &text("method"), resource: &text("resource"), origin: &origin, authorization };
-    match clients.validate(&request, SystemClock.now()) {
+    match clients.validate(&Read::of(&request), SystemClock.now()) {
         Err(refusal) => json!({"status": "auth-failed", "message": refusal.to_string()}),
-        Ok(Caller { client_id: None, scopes, .. }) => {
+        Ok(Caller { who: Who::Anonymous, scopes, .. }) => {
             json!({"status": "no-auth", "scheme": "none", "scopes": scopes, "expires": "2099-01-01T00:00:00.000Z"})
         }
-        Ok(Caller { client_id, scopes, hash, .. }) => json!({
+        Ok(Caller { who: Who::Machine { client_id }, scopes, hash, .. }) => json!({
             "status": "auth-success", "scheme": "hawk", "clientId": client_id, "scopes": scopes,
             "expires": "2099-01-01T00:00:00.000Z", "hash": hash
         }),

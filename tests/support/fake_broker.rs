@@ -61,12 +61,13 @@ pub struct Fault {
     path: String,
     times: Option<usize>,
     after_doing: bool,
+    then: Option<fn(&mut State)>,
 }
 
 impl Fault {
     /// Every request fails so, without being carried out.
     pub fn new(failure: Failure) -> Fault {
-        Fault { failure, method: None, path: String::new(), times: None, after_doing: false }
+        Fault { failure, method: None, path: String::new(), times: None, after_doing: false, then: None }
     }
 
     /// Only requests of this method whose unescaped path contains `path`.
@@ -82,6 +83,11 @@ impl Fault {
     /// The request is carried out before it fails.
     pub fn after_doing(self) -> Fault {
         Fault { after_doing: true, ..self }
+    }
+
+    /// Right after that, somebody else does this at the broker, before another request is answered.
+    pub fn then(self, happens: fn(&mut State)) -> Fault {
+        Fault { then: Some(happens), ..self }
     }
 
     fn hits(&self, method: &str, path: &str) -> bool {
@@ -165,9 +171,12 @@ impl Handle {
     /// How a client is to be configured.
     pub fn config(&self) -> ManagementConfig {
         ManagementConfig {
-            base_url: self.url().parse().unwrap(),
+            base_urls: vec![self.url().parse().unwrap()],
+            trust: Default::default(),
             account: Account { username: USERNAME.into(), password: Password::from_stored(PASSWORD.into()) },
             fallback: None,
+            tokens: None,
+            metrics: None,
             vhost: VHOST.into(),
             timeout: DEFAULT_TIMEOUT,
             listing_timeout: DEFAULT_LISTING_TIMEOUT,
@@ -269,10 +278,17 @@ impl Handle {
         // Before the request is counted, so that a test may release what it has seen to be received.
         let mut released = self.0.released.subscribe();
         self.0.requests.send_modify(|seen| *seen.entry(format!("{} {path}", asked.method)).or_default() += 1);
-        let Some(Fault { failure, after_doing, .. }) = self.strike(&asked.method, &path) else {
+        let Some(Fault { failure, after_doing, then, .. }) = self.strike(&asked.method, &path) else {
             return Ok(asked.answer(&mut self.state()));
         };
-        let done = after_doing.then(|| asked.answer(&mut self.state()));
+        let done = {
+            let mut state = self.state();
+            let done = after_doing.then(|| asked.answer(&mut state));
+            if let Some(happens) = then {
+                happens(&mut state);
+            }
+            done
+        };
         let reply = || done.clone().unwrap_or_else(|| asked.answer(&mut self.state()));
         Ok(match failure {
             Failure::Close => return Err(Closed),

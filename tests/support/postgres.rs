@@ -5,6 +5,8 @@ use std::time::Duration;
 use tokio_postgres::{Client, Config, NoTls};
 use uuid::Uuid;
 
+use super::pooler::pooler;
+
 /// Names the server, as a superuser's URL.
 const SERVER: &str = "PULSE_TEST_POSTGRES";
 
@@ -12,6 +14,8 @@ const SERVER: &str = "PULSE_TEST_POSTGRES";
 pub struct TestDatabase {
     server: String,
     name: String,
+    /// The pooler that the service is to use it by, if any.
+    pooler: Option<&'static str>,
 }
 
 impl TestDatabase {
@@ -28,7 +32,22 @@ impl TestDatabase {
         let name = format!("pulse_test_{}", Uuid::new_v4().simple());
         let create = format!("CREATE DATABASE {name} ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
         connect(&server, None).await.batch_execute(&create).await.expect("a new database");
-        TestDatabase { server, name }
+        TestDatabase { server, name, pooler: None }
+    }
+
+    /// The same, to be used through PgBouncer in transaction mode, which drops settings of connections, or refuses them.
+    pub async fn behind_a_pooler(drops: bool) -> TestDatabase {
+        let mut database = TestDatabase::new().await;
+        database.pooler = Some(pooler(&database.address(), drops).await);
+        database
+    }
+
+    /// The URL by which the service uses it.
+    pub fn service_url(&self) -> String {
+        match self.pooler {
+            Some(pooler) => format!("postgres://postgres@{pooler}/{}", self.name),
+            None => self.url(),
+        }
     }
 
     /// The URL of the database, as `DATABASE_URL` has it.

@@ -16,7 +16,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use reqwest::Method;
 use serde_json::{Value, json};
 use taskcluster_pulse::clock::{SystemClock, Timestamp};
-use taskcluster_pulse::taskcluster::{Credentials, Limits, Taskcluster, TaskclusterError};
+use taskcluster_pulse::taskcluster::{ClientCredentials, RetryPolicy, Taskcluster, TaskclusterError};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -114,7 +114,7 @@ impl Deployment {
         let (host, port) = amqp.split_once(':').unwrap();
         let clients = json!([{"clientId": CLIENT_ID, "accessToken": ACCESS_TOKEN, "scopes": ["pulse:namespace:*"]}]);
         let variables = [
-            ("RABBIT_BASE_URL", config.base_url.as_str()),
+            ("RABBIT_BASE_URL", config.base_urls[0].as_str()),
             ("RABBIT_USERNAME", &config.account.username),
             ("RABBIT_PASSWORD", config.account.password.expose()),
             ("TASKCLUSTER_AMQP_PROTOCOL", "amqp://"),
@@ -247,8 +247,8 @@ fn forms(secret: &str) -> [String; 5] {
 
 fn client(url: &Url) -> Taskcluster {
     let (client_id, access_token) = (CLIENT_ID.to_owned(), ACCESS_TOKEN.to_owned());
-    let credentials = Credentials { client_id, access_token, certificate: None };
-    let limits = Limits { timeout: PATIENCE, retries: 0, ..Limits::default() };
+    let credentials = ClientCredentials { client_id, access_token, certificate: None };
+    let limits = RetryPolicy { timeout: PATIENCE, retries: 0, ..RetryPolicy::default() };
     Taskcluster::new(url.clone(), Some(credentials), Arc::new(SystemClock), limits).unwrap()
 }
 

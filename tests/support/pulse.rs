@@ -10,14 +10,16 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use taskcluster_pulse::auth::Authenticator;
-use taskcluster_pulse::auth::clients::{AccessToken, Client, LocalDirectory};
-use taskcluster_pulse::auth::roles::Roles;
+use taskcluster_pulse::access::Authenticator;
+use taskcluster_pulse::access::clients::{AccessToken, Client, LocalDirectory};
+use taskcluster_pulse::access::roles::Roles;
 use taskcluster_pulse::clock::{Clock, SystemClock, Timestamp};
-use taskcluster_pulse::http::connection::Patience;
-use taskcluster_pulse::http::server::{self, Connections};
-use taskcluster_pulse::http::{self, App, Settings};
-use taskcluster_pulse::taskcluster::{Credentials, Limits, Taskcluster};
+use taskcluster_pulse::taskcluster::{ClientCredentials, RetryPolicy, Taskcluster};
+use taskcluster_pulse::web;
+use taskcluster_pulse::web::api::app::{App, Settings};
+use taskcluster_pulse::web::edge::around;
+use taskcluster_pulse::web::edge::connection::Patience;
+use taskcluster_pulse::web::edge::server::{self, Connections};
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -45,7 +47,7 @@ impl Api {
         let client = Client {
             id: CLIENT_ID.into(),
             access_token: AccessToken::new(ACCESS_TOKEN.into()),
-            scopes: vec!["pulse:namespace:taskcluster-*".into()],
+            scopes: vec!["pulse:namespace:taskcluster-*".into(), format!("auth:create-client:{CLIENT_ID}/*")],
             expires: None,
         };
         let settings = Settings {
@@ -53,14 +55,18 @@ impl Api {
             body_limit: 1 << 20,
             body_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
-            force_ssl: false,
-            trust_proxy: false,
-            trusted_proxies: Vec::new(),
-            limits: taskcluster_pulse::http::limits::Limits::default(),
+            console: crate::support::world::closed_console(),
+            edge: around::Settings {
+                force_ssl: false,
+                trust_proxy: false,
+                trusted_proxies: Vec::new(),
+                limits: taskcluster_pulse::web::edge::limits::Limits::default(),
+                ..around::Settings::default()
+            },
         };
         let authenticator = Authenticator::new(LocalDirectory::new(vec![client], Roles::default()));
         let app = App::new(Arc::new(world.service()), authenticator, world.clock.clone(), settings).unwrap();
-        Api::serving(http::router(Arc::new(app)))
+        Api::serving(web::router(Arc::new(app)))
     }
 
     /// What `router` answers.
@@ -79,8 +85,8 @@ impl Api {
     /// A client for it, which tries each call once.
     pub fn client(&self, clock: Arc<dyn Clock>) -> Arc<Taskcluster> {
         let credentials =
-            Credentials { client_id: CLIENT_ID.into(), access_token: ACCESS_TOKEN.into(), certificate: None };
-        let limits = Limits { retries: 0, ..Limits::default() };
+            ClientCredentials { client_id: CLIENT_ID.into(), access_token: ACCESS_TOKEN.into(), certificate: None };
+        let limits = RetryPolicy { retries: 0, ..RetryPolicy::default() };
         Arc::new(Taskcluster::new(self.root(), Some(credentials), clock, limits).unwrap())
     }
 
@@ -97,7 +103,8 @@ impl Api {
         let listener = socket(self.address).listen(64).unwrap();
         let minute = Duration::from_secs(60);
         let patience = Patience { idle: minute, head: minute, reply: minute };
-        let connections = Connections { patience, drain: Duration::from_secs(1), most: 1000 };
+        let connections =
+            Connections { patience, drain: Duration::from_secs(1), most: 1000, trusted_proxies: Vec::new() };
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async { _ = stopped.await };
         let task = tokio::spawn(server::serve(listener, self.router.clone(), connections, stopped));

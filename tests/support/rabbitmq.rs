@@ -8,7 +8,9 @@ use lapin::{Connection, ConnectionProperties};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
-use taskcluster_pulse::broker::management::{Account, DEFAULT_LISTING_TIMEOUT, DEFAULT_TIMEOUT, ManagementConfig};
+use taskcluster_pulse::broker::Broker as _;
+use taskcluster_pulse::broker::management::{Account, ManagementApi, ManagementConfig};
+use taskcluster_pulse::domain::inventory::Right;
 use taskcluster_pulse::secret::Password;
 
 /// How long the broker may take for anything that a test waits for; its statistics come every 5 s.
@@ -17,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A running RabbitMQ, as the environment names it.
 #[derive(Clone)]
 pub struct RabbitMq {
-    /// The base URL of its management API.
+    /// The base URL of its management API, or those of several nodes, separated by commas.
     pub api: String,
     /// The host and port for AMQP.
     pub amqp: String,
@@ -42,21 +44,52 @@ impl RabbitMq {
         RabbitMq { api: read("API"), amqp: read("AMQP"), username: read("USERNAME"), password: read("PASSWORD") }
     }
 
+    /// The base URLs of its nodes.
+    pub fn apis(&self) -> impl Iterator<Item = &str> {
+        self.api.split(',').map(|api| api.trim_end_matches('/'))
+    }
+
     /// Asks the management API for `path`, which is escaped already.
     ///
     /// # Panics
     /// Where it can't be reached or its answer is not a success.
     pub async fn admin(&self, method: Method, path: &str, body: Option<Value>) -> Value {
+        self.ask(method.clone(), path, body).await.unwrap_or_else(|refused| panic!("{method} {path}: {refused}"))
+    }
+
+    /// The same, and what it says where it refuses.
+    pub async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, String> {
         // As in the client: reqwest wants a provider of cryptography, even for plain HTTP.
         taskcluster_pulse::tls::install_crypto_provider();
         let client = Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
-        let url = format!("{}/api/{path}", self.api.trim_end_matches('/'));
+        let url = format!("{}/api/{path}", self.apis().next().unwrap());
         let request = client.request(method.clone(), url).basic_auth(&self.username, Some(&self.password));
         let request = if let Some(body) = body { request.json(&body) } else { request };
         let answer = request.send().await.unwrap_or_else(|e| panic!("{method} {path}: {e}"));
         let (status, text) = (answer.status(), answer.text().await.unwrap());
-        assert!(status.is_success(), "{method} {path}: {status} {text}");
-        serde_json::from_str(&text).unwrap_or(Value::Null)
+        if !status.is_success() {
+            return Err(format!("{status} {text}"));
+        }
+        Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    /// Gives a user a right on another virtual host, or on topics.
+    pub async fn grant(&self, Right { user, vhost, topic }: &Right) {
+        let kind = if *topic { "topic-permissions" } else { "permissions" };
+        let all = json!({ "configure": ".*", "write": ".*", "read": ".*", "exchange": "amq.topic" });
+        let path = format!("{kind}/{}/{}", escaped(vhost), escaped(user));
+        self.admin(Method::PUT, &path, Some(all)).await;
+    }
+
+    /// What the management API tells of a user.
+    pub async fn user(&self, user: &str) -> Value {
+        self.admin(Method::GET, &format!("users/{}", escaped(user)), None).await
+    }
+
+    /// Makes a user as an operator does, with these tags.
+    pub async fn make_user(&self, user: &str, password: &str, tags: &str) {
+        let body = json!({ "password": password, "tags": tags });
+        self.admin(Method::PUT, &format!("users/{}", escaped(user)), Some(body)).await;
     }
 
     /// Makes a virtual host that goes when the value is dropped, and with it all users whose name has its prefix.
@@ -90,15 +123,19 @@ impl Vhost {
     /// How a client is to be configured.
     pub fn config(&self) -> ManagementConfig {
         ManagementConfig {
-            base_url: self.rabbitmq.api.parse().unwrap(),
+            base_urls: self.rabbitmq.apis().map(|api| api.parse().unwrap()).collect(),
+            trust: Default::default(),
             account: Account {
                 username: self.rabbitmq.username.clone(),
                 password: Password::from_stored(self.rabbitmq.password.clone()),
             },
             fallback: None,
+            tokens: None,
+            metrics: None,
             vhost: self.name.clone(),
-            timeout: DEFAULT_TIMEOUT,
-            listing_timeout: DEFAULT_LISTING_TIMEOUT,
+            // A node that many tests use at once may be slow without being in trouble.
+            timeout: PATIENCE,
+            listing_timeout: PATIENCE,
         }
     }
 
@@ -113,9 +150,22 @@ impl Vhost {
         self.rabbitmq.admin(Method::PUT, &self.path("queues", queue), Some(body)).await;
     }
 
+    /// The names of all queues.
+    pub async fn queues(&self) -> Vec<String> {
+        let queues = ManagementApi::new(self.config()).unwrap().queues().await.unwrap();
+        queues.into_iter().map(|queue| queue.name).collect()
+    }
+
     /// Declares a topic exchange.
     pub async fn declare_exchange(&self, exchange: &str) {
         self.rabbitmq.admin(Method::PUT, &self.path("exchanges", exchange), Some(json!({ "type": "topic" }))).await;
+    }
+
+    /// Binds a queue to an exchange.
+    pub async fn bind(&self, queue: &str, exchange: &str, key: &str) {
+        let [vhost, exchange, queue] = [&self.name, exchange, queue].map(escaped);
+        let path = format!("bindings/{vhost}/e/{exchange}/q/{queue}");
+        self.rabbitmq.admin(Method::POST, &path, Some(json!({ "routing_key": key }))).await;
     }
 
     /// Puts a message into the queue.
@@ -123,6 +173,13 @@ impl Vhost {
         let body = json!({ "properties": {}, "routing_key": queue, "payload": "x", "payload_encoding": "string" });
         let path = format!("{}/publish", self.path("exchanges", "amq.default"));
         assert_eq!(self.rabbitmq.admin(Method::POST, &path, Some(body)).await, json!({ "routed": true }));
+    }
+
+    /// Publishes a message to an exchange, whether or not a queue gets it.
+    pub async fn publish_to(&self, exchange: &str, key: &str, body: &str) {
+        let body = json!({ "properties": {}, "routing_key": key, "payload": body, "payload_encoding": "string" });
+        let path = format!("{}/publish", self.path("exchanges", exchange));
+        assert!(self.rabbitmq.admin(Method::POST, &path, Some(body)).await["routed"].is_boolean());
     }
 
     fn path(&self, kind: &str, name: &str) -> String {
@@ -151,7 +208,7 @@ impl Drop for Vhost {
     }
 }
 
-fn escaped(name: &str) -> String {
+pub fn escaped(name: &str) -> String {
     utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
 }
 

@@ -14,8 +14,8 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/script/services");
 /// Prints the variables, and ends with the process that it is given: then the script stops the services.
 const HOLD: &str = "env && echo && exec tail --pid=$0 -f /dev/null >/dev/null";
 
-static SERVICES: OnceCell<Services> = OnceCell::const_new();
-static TURN: Mutex<()> = Mutex::const_new(());
+/// Two pairs of servers, and who has them: most of an outage is waiting, so that two tests share the machine well.
+static PAIRS: [(Mutex<()>, OnceCell<Services>); 2] = [const { (Mutex::const_new(()), OnceCell::const_new()) }; 2];
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,11 +35,15 @@ pub struct Services {
     pub postgres: String,
 }
 
-/// The servers of this test program, which all of its tests share: for one of them at a time, and running at first.
+/// A pair of the servers of this test program, which its tests share: for one of them at a time, and running at first.
 pub async fn exclusive() -> (MutexGuard<'static, ()>, &'static Services) {
-    let turn = TURN.lock().await;
+    let [one, other] = &PAIRS;
+    let (turn, services) = tokio::select! {
+        turn = one.0.lock() => (turn, &one.1),
+        turn = other.0.lock() => (turn, &other.1),
+    };
     let start = async || tokio::task::spawn_blocking(Services::start).await.unwrap();
-    let services = SERVICES.get_or_init(start).await;
+    let services = services.get_or_init(start).await;
     // The test before may have failed in the middle of an outage.
     services.thaw();
     services.start_again().await;
@@ -83,6 +87,11 @@ impl Services {
 
     fn folder(&self, part: Part) -> PathBuf {
         self.folder.join(if part == Part::RabbitMq { "rabbitmq" } else { "postgresql" })
+    }
+
+    /// Where PostgreSQL keeps its data and its settings.
+    pub fn postgres_data(&self) -> PathBuf {
+        fs::canonicalize(self.folder(Part::Postgres).join("data")).unwrap()
     }
 
     fn process_id(&self, part: Part) -> String {
@@ -133,10 +142,37 @@ impl Services {
         assert!(tokio::task::spawn_blocking(start).await.unwrap().success(), "script/services start failed");
     }
 
+    /// Lets RabbitMQ keep statistics or not, as `management.disable_stats` does.
+    pub async fn keep_statistics(&self, kept: bool) {
+        let set = format!("application:set_env(rabbitmq_management, disable_management_stats, {}).", !kept);
+        self.rabbitmqctl(&["eval", &set]).await;
+    }
+
+    /// Runs RabbitMQ's own program for operators.
+    pub async fn rabbitmqctl(&self, arguments: &[&str]) {
+        let mut command = Command::new(self.folder(Part::RabbitMq).join("rabbitmqctl"));
+        command.args(arguments);
+        succeed(command).await;
+    }
+
+    /// Enables a plugin.
+    pub async fn enable(&self, plugin: &str) {
+        let home = self.folder(Part::RabbitMq);
+        let programs = fs::read_to_string(home.join("programs")).unwrap();
+        let mut command = Command::new(home.join("in-environment"));
+        command.arg(format!("{}/rabbitmq-plugins", programs.trim())).args(["enable", plugin]);
+        succeed(command).await;
+    }
+
     /// Loses all that RabbitMQ has; it must be stopped.
     pub fn wipe_rabbitmq(&self) {
         fs::remove_dir_all(self.folder(Part::RabbitMq).join("data")).unwrap();
     }
+}
+
+async fn succeed(mut command: Command) {
+    let ended = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(ended.status.success(), "{ended:?}");
 }
 
 /// Sends a signal to these processes; whether all of them got it.

@@ -9,10 +9,11 @@ use futures::{StreamExt as _, stream};
 use reqwest::{Method, Url};
 use serde_json::json;
 use taskcluster_pulse::clock::{Clock, SystemClock, Timestamp};
-use taskcluster_pulse::taskcluster::{Credentials, Limits, Reply, Taskcluster, TaskclusterError};
+use taskcluster_pulse::taskcluster::{ClientCredentials, Reply, RetryPolicy, Taskcluster, TaskclusterError};
 use tokio::time::{sleep, timeout};
 
-use super::NAMESPACES;
+use super::caller::Caller;
+use super::phases::NAMESPACES;
 use super::tally::{Answer, Claim};
 use crate::support::rabbitmq;
 use crate::world::name;
@@ -26,31 +27,6 @@ const LOGIN_PATIENCE: Duration = Duration::from_secs(10);
 /// How often Taskcluster's clients try again, and half of their first pause.
 const RETRIES: u32 = 5;
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
-
-/// Who claims.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Caller {
-    /// A client of the program's own list.
-    Local,
-    /// A client that the auth service knows.
-    Remote,
-}
-
-impl Caller {
-    pub const BOTH: [Caller; 2] = [Caller::Local, Caller::Remote];
-
-    fn of(namespace: usize) -> Caller {
-        Caller::BOTH[namespace % 2]
-    }
-
-    pub fn id(self) -> &'static str {
-        if self == Caller::Local { "bench/local" } else { "bench/remote" }
-    }
-
-    pub fn key(self) -> &'static str {
-        if self == Caller::Local { "a-key-of-a-local-client" } else { "a-key-of-a-remote-client" }
-    }
-}
 
 /// How things are.
 #[derive(Clone, Copy)]
@@ -78,10 +54,10 @@ impl Scene {
     /// With web processes at these root URLs.
     pub fn new(servers: &[&Url]) -> Result<Scene> {
         // One attempt at a time: those that follow are made here.
-        let limits = Limits { retries: 0, ..Limits::default() };
+        let limits = RetryPolicy { retries: 0, ..RetryPolicy::default() };
         let service = |caller: Caller, url: &Url| {
             let (client_id, access_token) = (caller.id().to_owned(), caller.key().to_owned());
-            let credentials = Credentials { client_id, access_token, certificate: None };
+            let credentials = ClientCredentials { client_id, access_token, certificate: None };
             Taskcluster::new(url.clone(), Some(credentials), Arc::new(SystemClock), limits)
         };
         let all = |caller| servers.iter().map(|url| service(caller, url)).collect::<Result<_, _>>();

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use taskcluster_pulse::clock::Timestamp;
 
-use super::PHASES;
-use super::clients::Caller;
+use super::caller::Caller;
+use super::phases::PHASES;
 use crate::report::table;
 
 /// What a claim is answered.

@@ -66,11 +66,65 @@ async fn gets_and_lists_without_credentials() -> Result<()> {
     let anybody = ClientBuilder::new(env::var("TASKCLUSTER_ROOT_URL")?).build()?;
     let path = format!("api/pulse/v1/namespace/{NAMESPACE}");
     let found: Value = anybody.request("GET", &path, None, None).await?.json().await?;
-    ensure!(found["contact"] == "somebody@example.com", "{found}");
+    ensure!(found["contact"] == "", "{found}");
+    let owner = client(Credentials::from_env()?)?.build()?;
+    let seen: Value = owner.request("GET", &path, None, None).await?.json().await?;
+    ensure!(seen["contact"] == "somebody@example.com", "{seen}");
     let one = Some(vec![("limit", "1")]);
     let page: Value = anybody.request("GET", "api/pulse/v1/namespaces", one, None).await?.json().await?;
     ensure!(page["namespaces"].as_array().is_some_and(|found| found.len() == 1), "{page}");
     Ok(())
+}
+
+async fn lists_and_deletes_queues() -> Result<()> {
+    let owner = client(Credentials::from_env()?)?.build()?;
+    let namespace = format!("api/pulse/v1/namespace/{NAMESPACE}");
+    // This client signs wrongly what has a query.
+    let get = async |path: &str| -> Result<Value> {
+        Ok(owner.request("GET", &format!("{namespace}/{path}"), None, None).await?.json().await?)
+    };
+    // Lists may be some seconds old.
+    let list = async |path: &str, key: &str, wanted: &str| -> Result<()> {
+        for _ in 0..40 {
+            if get(path).await?[path][0][key] == wanted {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        bail!("{wanted} is not listed: {}", get(path).await?)
+    };
+    let delete = async |path: &str| -> Result<Value> {
+        Ok(owner.request("DELETE", &format!("{namespace}/{path}"), None, None).await?.json().await?)
+    };
+    log_in(&claim(&owner, NAMESPACE, json!({})).await?).await?;
+    let queue = format!("queue/{NAMESPACE}/greetings");
+    list("queues", "queue", &queue).await?;
+    let path = format!("queues/{}", queue.replace('/', "%2F"));
+    let shown = get(&path).await?;
+    ensure!(shown["total"] == 0 && shown["bindings"][0]["routingKey"] == "#", "{shown}");
+    let purged = delete(&format!("{path}/messages")).await?;
+    ensure!(purged["result"] == "emptied", "{purged}");
+    let all = json!({"pattern": format!("queue/{NAMESPACE}/*"), "dryRun": true});
+    let dry = owner.request("POST", &format!("{namespace}/delete-queues"), None, Some(&all)).await?;
+    let dry: Value = dry.json().await?;
+    ensure!(dry["results"][0]["result"] == "would be deleted", "{dry}");
+    let deleted = delete(&path).await?;
+    ensure!(deleted["result"] == "deleted", "{deleted}");
+    let exchange = format!("exchange/{NAMESPACE}/greetings");
+    list("exchanges", "exchange", &exchange).await?;
+    delete(&format!("exchanges/{}", exchange.replace('/', "%2F"))).await?;
+    Ok(())
+}
+
+async fn revokes() -> Result<()> {
+    let owner = client(Credentials::from_env()?)?.build()?;
+    let before = claim(&owner, NAMESPACE, json!({})).await?;
+    let path = format!("api/pulse/v1/namespace/{NAMESPACE}/revoke");
+    let why = json!({"reason": "it was leaked"});
+    let revoked: Value = owner.request("POST", &path, None, Some(&why)).await?.json().await?;
+    ensure!(revoked == json!({"namespace": NAMESPACE, "state": "done"}), "{revoked}");
+    ensure!(log_in(&before).await.is_err(), "the string from before logs in");
+    log_in(&claim(&owner, NAMESPACE, json!({})).await?).await
 }
 
 async fn temporary_credentials() -> Result<()> {
@@ -109,6 +163,8 @@ async fn main() -> ExitCode {
     let failed = [
         report("Client::request claims, and the connection string logs in", claims_and_logs_in().await),
         report("Client::request gets and lists without credentials", gets_and_lists_without_credentials().await),
+        report("Client::request lists, looks at and deletes queues and exchanges", lists_and_deletes_queues().await),
+        report("a revocation has the broker refuse earlier strings", revokes().await),
         report("temporary credentials, named or not, claim what their scopes allow", temporary_credentials().await),
         report("authorized_scopes limit a client to them", authorized_scopes().await),
         report("errors have the service's texts", errors().await),

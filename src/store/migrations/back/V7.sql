@@ -1,0 +1,2 @@
+-- Loses messages that nobody got: SELECT count(*) FROM undelivered
+DROP TABLE undelivered;

@@ -1,0 +1,3 @@
+-- With all that is asked of them, so that those of a client are counted by the index alone.
+CREATE INDEX namespace_of_client ON namespace (claimed_by, name, gone_since) WHERE gone_since IS NULL;
+DROP INDEX namespace_claimed_by;
