@@ -41,6 +41,9 @@ const POOL_IDLE: Duration = Duration::from_secs(4);
 /// For how long a connection for deletions is kept: many that follow each other share it, which saves a third of their time.
 const BRIEFLY: Duration = Duration::from_secs(1);
 
+/// After how long a look that RabbitMQ answered with 500 is repeated, once: so it answers where something goes while it is looked at.
+const ONCE_MORE: Duration = Duration::from_millis(100);
+
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(1);
 
@@ -433,7 +436,7 @@ impl Caller {
     }
 
     /// Sends the call once, or twice where the broker closed the connection without an answer: that befalls a connection
-    /// that was kept alive. What deletes is sent once, whatever happens.
+    /// that was kept alive. A look that fails by 500 is sent once more. What deletes is sent once, whatever happens.
     async fn send_as(&self, account: usize, at: usize, call: &Call<'_>) -> Result<Begun, Failed> {
         let url = self.addresses.api(at).join(&call.path()?);
         let url = url.map_err(|e| BrokerError::Refused(format!("{}: {e}", call.shown())))?;
@@ -450,8 +453,13 @@ impl Caller {
             node: true,
             elsewhere: e.is_connect() || !once,
         };
-        let response = answer.map_err(lost)?;
-        let (status, changes) = (response.status(), call.method != Method::GET);
+        let mut response = answer.map_err(lost)?;
+        let changes = call.method != Method::GET;
+        if response.status() == StatusCode::INTERNAL_SERVER_ERROR && !changes {
+            tokio::time::sleep(ONCE_MORE).await;
+            response = self.attempt(&self.pooled, login, call, &url).await.map_err(lost)?;
+        }
+        let status = response.status();
         match (status, changes) {
             // Of what changes something, only what takes messages answers with them.
             (StatusCode::OK, _) if !changes || call.method == Method::POST => Ok(Begun::Body(response, at)),

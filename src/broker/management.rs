@@ -252,17 +252,6 @@ impl ManagementApi {
         Ok(all)
     }
 
-    async fn listed_users(&self) -> Result<Vec<BrokerUser>, BrokerError> {
-        let mut known = answer::KnownTags::default();
-        let mut all = Vec::new();
-        let read = |item: &Value| {
-            all.push(answer::listed_user(item, &mut known)?);
-            Ok(())
-        };
-        self.each(&["users"], USER_COLUMNS, read).await?;
-        Ok(all)
-    }
-
     /// The totals of a queue by the list of those named like it. RabbitMQ before 3.12 doesn't tell it of one queue alone.
     async fn listed_totals(&self, queue: &str) -> Result<Option<BrokerQueue>, BrokerError> {
         let segments = ["queues", self.vhost.as_str()];
@@ -345,11 +334,14 @@ impl Broker for ManagementApi {
     }
 
     async fn users(&self) -> Result<Vec<BrokerUser>, BrokerError> {
-        match self.listed_users().await {
-            // So it answers where a user goes while it lists them.
-            Err(BrokerError::Unavailable(why)) if why.contains("GET users: 500") => self.listed_users().await,
-            listed => listed,
-        }
+        let mut known = answer::KnownTags::default();
+        let mut all = Vec::new();
+        let read = |item: &Value| {
+            all.push(answer::listed_user(item, &mut known)?);
+            Ok(())
+        };
+        self.each(&["users"], USER_COLUMNS, read).await?;
+        Ok(all)
     }
 
     async fn odd_permissions(&self, odd: Odd<'_>) -> Result<Vec<BrokerPermissions>, BrokerError> {

@@ -236,6 +236,11 @@ impl Handle {
         self.0.requests.borrow().values().sum()
     }
 
+    /// How many of them were looks.
+    pub fn looks(&self) -> usize {
+        self.0.requests.borrow().iter().filter(|(asked, _)| asked.starts_with("GET ")).map(|(_, times)| times).sum()
+    }
+
     /// Waits until `method` was asked of `path` at least `times`.
     pub async fn received(&self, method: &str, path: &str, times: usize) {
         let key = format!("{method} {path}");
