@@ -37,6 +37,8 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use crate::support::authority::Authority;
+
 /// Every secret of these tests holds this word, and nothing that is shown may.
 const CANARY: &str = "canary";
 const TOKEN: &str = "canary-access-token";
@@ -702,6 +704,14 @@ impl MailServer {
         Smtp::new(&url, "Pulse <pulse@tc.example.com>", ehlo_name, Duration::from_secs(1), &Trust::default()).unwrap()
     }
 
+    /// Delivers where a private authority is trusted instead of those of the system.
+    async fn deliver_trusting(&self, ca: &Path, scheme: &str) -> Result<(), NotifyError> {
+        let none = Path::new("");
+        let (url, trust) = (format!("{scheme}localhost:{}", self.port), Trust::read(ca, none, none).unwrap());
+        let smtp = Smtp::new(&url, "Pulse <pulse@tc.example.com>", "", Duration::from_secs(20), &trust).unwrap();
+        smtp.deliver(&any_notice()).await
+    }
+
     /// The verbs of the commands it got.
     fn verbs(&self) -> Vec<String> {
         self.heard.lock().unwrap().commands.iter().map(|(command, _)| verb(command)).collect()
@@ -1033,6 +1043,23 @@ async fn a_mail_server_with_an_unknown_certificate_is_told_nothing() {
         let server = MailServer::start(encrypting(folder.path(), offers)).await;
         assert_temporary(server.deliver(&format!("{scheme}pulse:{PASSWORD}@"), "").await, "certificate");
         assert!(!server.verbs().iter().any(|verb| verb == "AUTH" || verb == "MAIL"), "{:?}", server.verbs());
+    }
+}
+
+#[tokio::test]
+async fn a_mail_server_with_a_certificate_of_a_private_authority_is_trusted_where_that_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ours, others) = (Authority::new(folder.path(), "ours"), Authority::new(folder.path(), "others"));
+    let (certificate, key) = ours.sign("localhost");
+    std::fs::rename(certificate, folder.path().join("cert.pem")).unwrap();
+    std::fs::rename(key, folder.path().join("key.pem")).unwrap();
+    for (offers, scheme) in [(&["STARTTLS"], "smtp://"), (&["AUTH PLAIN"], "smtps://")] {
+        let server = MailServer::start(encrypting(folder.path(), offers)).await;
+        server.deliver_trusting(&ours.file, scheme).await.unwrap();
+        assert_eq!(server.emails().len(), 1);
+        assert_temporary(server.deliver_trusting(&others.file, scheme).await, "certificate");
+        assert_temporary(server.deliver(scheme, "").await, "certificate");
+        assert_eq!(server.emails().len(), 1);
     }
 }
 

@@ -1,14 +1,19 @@
-//! A certificate authority of one's own, and client certificates: RabbitMQ's management API behind a real nginx, Taskcluster, a
-//! mail server, and PostgreSQL.
+//! A certificate authority of one's own, and client certificates: RabbitMQ's management API, Taskcluster and an identity provider
+//! behind a real nginx, and PostgreSQL. The mail server is in `notify`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::{Method, Url};
+use serde_json::json;
+use taskcluster_pulse::access::attempt::{Attempt, SignInError};
+use taskcluster_pulse::access::oidc::{Oidc, Settings};
 use taskcluster_pulse::broker::Broker;
 use taskcluster_pulse::broker::management::{ManagementApi, ManagementConfig};
 use taskcluster_pulse::clock::SystemClock;
+use taskcluster_pulse::secret::Secret;
 use taskcluster_pulse::store::{self, DatabaseUrl, KeyRing, StoreLimits};
 use taskcluster_pulse::taskcluster::{RetryPolicy, Taskcluster};
 use taskcluster_pulse::tls::Trust;
@@ -35,9 +40,15 @@ async fn rabbitmq_is_reached_through_a_proxy_with_a_private_authority_and_a_clie
     let (asking, decoding) = (free_port(), free_port());
     let api = vhost.rabbitmq.api.trim_end_matches('/');
     let tls = format!("ssl_certificate {}; ssl_certificate_key {};", server.display(), server_key.display());
+    let issuer: Url = format!("https://localhost:{asking}").parse().unwrap();
+    let [authorize, rest] = ["authorize", "rest"].map(|path| issuer.join(path).unwrap());
+    let published = json!({
+        "issuer": issuer, "authorization_endpoint": authorize, "token_endpoint": rest, "jwks_uri": rest,
+    });
     let servers = format!(
         "server {{ listen 127.0.0.1:{asking} ssl; {tls} ssl_client_certificate {ca}; ssl_verify_client on;\n\
-         location / {{ proxy_pass {api}; }} location /api/tc/v1/ {{ return 200 '{{}}'; }} }}\n\
+         location / {{ proxy_pass {api}; }} location /api/tc/v1/ {{ return 200 '{{}}'; }}\n\
+         location = /.well-known/openid-configuration {{ return 200 '{published}'; }} }}\n\
          server {{ listen 127.0.0.1:{decoding} ssl; {tls} location / {{ proxy_pass {api}/; }} }}",
         ca = ours.file.display(),
     );
@@ -73,9 +84,23 @@ async fn rabbitmq_is_reached_through_a_proxy_with_a_private_authority_and_a_clie
     assert!(refused.contains("UnknownIssuer"), "{refused}");
     let deployment = Taskcluster::new(there.parse().unwrap(), None, Arc::new(SystemClock), quick()).unwrap();
     deployment.trusting(&known).unwrap().call(Method::GET, "tc", "x", None).await.unwrap();
-}
 
-use reqwest::Method;
+    // Whom people sign in at, likewise.
+    let provider = |trust: &Trust| {
+        let (client_id, client_secret) = ("pulse".to_owned(), Secret::new("kept"));
+        let [redirect, scopes, groups_claim] =
+            ["https://pulse.example.com/back", "openid", "groups"].map(str::to_owned);
+        let trust = trust.clone();
+        let issuer = issuer.clone();
+        Oidc::new(Settings { issuer, client_id, client_secret, redirect, scopes, groups_claim, trust }).unwrap()
+    };
+    let attempt = Attempt::begin();
+    let there = provider(&known).authorize(&attempt).await.unwrap();
+    assert_eq!((there.host_str(), there.path()), (Some("localhost"), "/authorize"));
+    for trust in [Trust::default(), trust(&others.file, &own, &own_key), trust(&ours.file, none, none)] {
+        assert_eq!(provider(&trust).authorize(&attempt).await.unwrap_err(), SignInError::Provider);
+    }
+}
 
 fn quick() -> RetryPolicy {
     RetryPolicy { timeout: Duration::from_secs(20), retries: 0, ..RetryPolicy::default() }

@@ -1,4 +1,4 @@
-//! A cluster of three nodes of RabbitMQ, to be killed, frozen and started again one by one.
+//! A cluster of three nodes of RabbitMQ, to be killed, frozen, cut off and started again one by one.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -90,6 +90,30 @@ impl Cluster {
         let node_alone = self.node(node);
         eventually("an answer of the node", async || node_alone.ask(Method::GET, "whoami", None).await.ok()).await;
         self.kill(node);
+    }
+
+    /// Cuts a node off from the others: it refuses their cookie, and they its own. Clients reach it as before.
+    pub async fn cut(&self, node: usize) {
+        self.eval(node, "[erlang:set_cookie(N, cut) || N <- Nodes], [erlang:disconnect_node(N) || N <- Nodes]").await;
+    }
+
+    /// Lets a node that was cut off have the others back.
+    pub async fn mend(&self, node: usize) {
+        self.eval(node, "[erlang:set_cookie(N, erlang:get_cookie()) || N <- Nodes]").await;
+    }
+
+    /// Has a node carry out a line of Erlang, in which `Nodes` are the others.
+    async fn eval(&self, node: usize, line: &str) {
+        let name = |node: usize| {
+            let amqp = &self.amqp[node];
+            format!("'pulse-{}@localhost'", amqp.rsplit_once(':').unwrap().1)
+        };
+        let others: Vec<_> = (0..self.amqp.len()).filter(|other| *other != node).map(name).collect();
+        let line = format!("Nodes = [{}], {line}.", others.join(", "));
+        let control = self.folder.join(format!("cluster/{}/rabbitmqctl", node + 1));
+        let run = move || Command::new(control).args(["eval", &line]).stdin(Stdio::null()).output().unwrap();
+        let output = tokio::task::spawn_blocking(run).await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Lets all nodes go on, starts those that don't run, with the data that they had, and waits until they see each other.
