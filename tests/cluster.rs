@@ -12,7 +12,7 @@ use taskcluster_pulse::broker::{Broker, BrokerError, Deleted};
 use taskcluster_pulse::clock::{Clock, Timestamp};
 use taskcluster_pulse::domain::inventory::QueueKind;
 
-use crate::support::cluster::{Cluster, cluster};
+use crate::support::cluster::{Cluster, at, cluster};
 use crate::support::fake_broker::{FakeBroker, Queue};
 use crate::support::rabbitmq::{escaped, eventually};
 use crate::support::world::World;
@@ -28,8 +28,7 @@ struct Promise {
 
 /// Whether a node lets a client in; `None` where it says nothing.
 async fn welcomes(amqp: &str, string: &str) -> Option<bool> {
-    let (head, tail) = string.split_once('@').unwrap();
-    let url = format!("{head}@{amqp}/{}", tail.split_once('/').unwrap().1);
+    let url = at(string, amqp);
     let attempt = Connection::connect(&url, ConnectionProperties::default());
     match tokio::time::timeout(Duration::from_secs(5), attempt).await {
         Ok(Ok(connection)) => {

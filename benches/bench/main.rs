@@ -108,7 +108,7 @@ fn main() -> Result<()> {
     }
     if parts.contains(&Part::Outages) {
         ensure!(parts.len() == 1, "outages are measured alone: name no other part");
-        let measured = async { outages::measure(&World::new().await?, plan).await };
+        let measured = async { outages::measure(plan).await };
         let tally = tokio::runtime::Runtime::new()?.block_on(measured)?;
         println!("{}", if json { format!("{:#}", tally.to_json()) } else { tally.to_string() });
         return Ok(());

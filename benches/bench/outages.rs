@@ -13,7 +13,7 @@ mod tally;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -28,17 +28,20 @@ use taskcluster_pulse::access::roles::Roles;
 use taskcluster_pulse::clock::{Clock, SystemClock};
 use taskcluster_pulse::domain::namespace::Namespace;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use self::caller::Caller;
 use self::clients::Scene;
-use self::phases::{NAMESPACES, Neighbour, PHASES};
+use self::phases::{ALONE, CLUSTER, NAMESPACES, Neighbour};
 pub use self::tally::Tally;
 use crate::server::{Running, Server};
+use crate::support::cluster::{Cluster, cluster};
 use crate::support::fake_auth;
 use crate::support::pulse::Api;
+use crate::support::replicas::Replicas;
 use crate::support::services::{Part, Services};
-use crate::world::{World, namespaces, variable};
+use crate::world::{World, batch, namespaces};
 
 /// Which scopes all clients have.
 const SCOPE: &str = "pulse:namespace:taskcluster-*";
@@ -55,6 +58,9 @@ pub struct Plan {
     /// Of `outages`: let them stand still, so that they accept connections and answer nothing, instead of killing them.
     #[arg(long)]
     freeze: bool,
+    /// Of `outages`: three nodes of RabbitMQ, each of which is down in turn, and two databases, the first of which is lost.
+    #[arg(long)]
+    cluster: bool,
 }
 
 impl Plan {
@@ -64,25 +70,28 @@ impl Plan {
 }
 
 /// Claims all the while, and tells what came of it.
-pub async fn measure(world: &World, plan: Plan) -> Result<Tally> {
-    let mut neighbours = Neighbours { services: Services::from_env(), auth: Auth::start(), freeze: plan.freeze };
+pub async fn measure(plan: Plan) -> Result<Tally> {
+    let place = if plan.cluster { Place::cluster().await? } else { Place::Alone(Services::from_env()) };
+    let world = &place.world().await?;
+    let mut neighbours = Neighbours { place, auth: Auth::start(), freeze: plan.freeze };
+    let phases = if plan.cluster { CLUSTER } else { ALONE };
     let known = known(plan.rotation());
     let [database, _] = world.databases("outages", &known).await?;
     world.make_users(&known).await?;
-    let settings = settings(&neighbours.auth, plan)?;
+    let settings = settings(&neighbours, plan)?;
     let servers = [Server::start(world, &database, &settings)?, Server::start(world, &database, &settings)?];
     let _worker = Running::start(world, &database, &["worker"], &settings)?;
-    let scene = Arc::new(Scene::new(&servers.each_ref().map(|server| &server.root))?);
+    let scene = Arc::new(Scene::new(&servers.each_ref().map(|server| &server.root), neighbours.place.nodes())?);
     let learning = (0..NAMESPACES).map(|number| scene.introduce(number));
     futures::future::try_join_all(learning).await?;
     let load = load_average();
     let clients: Vec<_> = (0..NAMESPACES).map(|number| tokio::spawn(scene.clone().claim_until_over(number))).collect();
-    for (number, (name, down, tenths)) in PHASES.into_iter().enumerate() {
+    for (number, (name, down, tenths)) in phases.iter().copied().enumerate() {
         eprintln!("bench: {name}");
         let period = Duration::from_secs(6) * plan.minutes * tenths;
         scene.set(|state| state.phase = number);
         match down {
-            Some(neighbour) => neighbours.outage(neighbour, period, &scene).await,
+            Some(neighbour) => neighbours.outage(neighbour, period, &scene).await?,
             None => sleep(period).await,
         }
     }
@@ -92,7 +101,8 @@ pub async fn measure(world: &World, plan: Plan) -> Result<Tally> {
     }
     let claims = scene.take_claims().await;
     let rotation = plan.rotation();
-    Ok(Tally { minutes: plan.minutes, freeze: plan.freeze, rotation, load: [load, load_average()], claims })
+    let load = [load, load_average()];
+    Ok(Tally { phases, minutes: plan.minutes, freeze: plan.freeze, rotation, load, claims })
 }
 
 /// What the broker and the database hold before it begins.
@@ -106,9 +116,9 @@ fn known(rotation: Duration) -> Vec<Namespace> {
 }
 
 /// The variables of all processes.
-fn settings(auth: &Auth, plan: Plan) -> Result<Vec<(&'static str, String)>> {
-    let amqp = variable("RABBITMQ_AMQP")?;
-    let (host, port) = amqp.split_once(':').context("PULSE_TEST_RABBITMQ_AMQP as host:port")?;
+fn settings(neighbours: &Neighbours, plan: Plan) -> Result<Vec<(&'static str, String)>> {
+    let (auth, amqp) = (&neighbours.auth, neighbours.place.amqp());
+    let (host, port) = amqp.split_once(':').context("an address as host:port")?;
     let clients = json!([{"clientId": Caller::Local.id(), "accessToken": Caller::Local.key(), "scopes": [SCOPE]}]);
     Ok(vec![
         ("AUTH_MODE", "both".to_owned()),
@@ -127,25 +137,97 @@ fn load_average() -> f64 {
     read.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(f64::NAN)
 }
 
+/// Where RabbitMQ and PostgreSQL are.
+enum Place {
+    /// One of each.
+    Alone(Services),
+    /// Three nodes of the one, and two servers of the other.
+    Cluster(Arc<Cluster>, Replicas),
+}
+
+impl Place {
+    async fn cluster() -> Result<Place> {
+        let (_, nodes) = cluster().await;
+        Ok(Place::Cluster(nodes, spawn_blocking(Replicas::start).await?))
+    }
+
+    async fn world(&self) -> Result<World> {
+        match self {
+            Place::Alone(_) => World::new().await,
+            Place::Cluster(nodes, databases) => World::on(nodes.rabbitmq.clone(), databases.both()),
+        }
+    }
+
+    /// Where each node of a cluster speaks AMQP.
+    fn nodes(&self) -> Vec<String> {
+        match self {
+            Place::Alone(_) => Vec::new(),
+            Place::Cluster(nodes, _) => nodes.amqp.clone(),
+        }
+    }
+
+    /// What stands in connection strings.
+    fn amqp(&self) -> &str {
+        match self {
+            Place::Alone(services) => &services.rabbitmq.amqp,
+            Place::Cluster(nodes, _) => &nodes.rabbitmq.amqp,
+        }
+    }
+
+    /// Takes a part of it away.
+    async fn lose(&self, neighbour: Neighbour, freeze: bool) -> Result<()> {
+        match (self, neighbour, freeze) {
+            (Place::Alone(services), Neighbour::Broker, false) => services.stop(Part::RabbitMq, "KILL").await,
+            // Like a crash: a kill of its first process alone would leave others behind.
+            (Place::Alone(services), Neighbour::Database, false) => services.stop(Part::Postgres, "QUIT").await,
+            (Place::Alone(services), Neighbour::Broker, true) => services.freeze(Part::RabbitMq),
+            (Place::Alone(services), Neighbour::Database, true) => services.freeze(Part::Postgres),
+            (Place::Cluster(nodes, _), Neighbour::Node(node), false) => nodes.kill(node),
+            (Place::Cluster(nodes, _), Neighbour::Node(node), true) => nodes.freeze(node),
+            (Place::Cluster(_, databases), Neighbour::Primary, freeze) => {
+                databases.signal("a", if freeze { "STOP" } else { "QUIT" });
+                batch(&databases.url(1), "SELECT pg_promote()").await?;
+            }
+            _ => bail!("{neighbour:?} can't be down here"),
+        }
+        Ok(())
+    }
+
+    /// Brings it back.
+    async fn restore(&self, neighbour: Neighbour, freeze: bool) {
+        match (self, neighbour, freeze) {
+            (Place::Alone(services), _, false) => services.start_again().await,
+            (Place::Alone(services), _, true) => services.thaw(),
+            (Place::Cluster(nodes, _), Neighbour::Node(node), _) => {
+                if freeze {
+                    nodes.thaw(node).await;
+                }
+                nodes.complete().await;
+            }
+            // The other one has taken over.
+            (Place::Cluster(..), ..) => {}
+        }
+    }
+}
+
 /// All that can be down, and how it is.
 struct Neighbours {
-    services: Services,
+    place: Place,
     auth: Auth,
     freeze: bool,
 }
 
 impl Neighbours {
     /// Takes it away for `period`, and tells the scene what can be relied on.
-    async fn outage(&mut self, neighbour: Neighbour, period: Duration, scene: &Scene) {
-        scene.set(|state| state.broker_is_up = neighbour != Neighbour::Broker);
+    async fn outage(&mut self, neighbour: Neighbour, period: Duration, scene: &Scene) -> Result<()> {
+        scene.set(|state| {
+            state.broker_is_up = neighbour != Neighbour::Broker;
+            state.down = if let Neighbour::Node(node) = neighbour { Some(node) } else { None };
+        });
         match (neighbour, self.freeze) {
-            (Neighbour::Broker, false) => self.services.stop(Part::RabbitMq, "KILL").await,
-            // Like a crash: a kill of its first process alone would leave others behind.
-            (Neighbour::Database, false) => self.services.stop(Part::Postgres, "QUIT").await,
             (Neighbour::Auth, false) => self.auth.api.down().await,
-            (Neighbour::Broker, true) => self.services.freeze(Part::RabbitMq),
-            (Neighbour::Database, true) => self.services.freeze(Part::Postgres),
             (Neighbour::Auth, true) => drop(self.auth.frozen.send_replace(true)),
+            (_, freeze) => self.place.lose(neighbour, freeze).await?,
         }
         scene.set(|state| state.only_memory = neighbour == Neighbour::Database);
         sleep(period).await;
@@ -153,11 +235,14 @@ impl Neighbours {
         match (neighbour, self.freeze) {
             (Neighbour::Auth, false) => self.auth.api.up(),
             (Neighbour::Auth, true) => drop(self.auth.frozen.send_replace(false)),
-            (_, false) => self.services.start_again().await,
-            (_, true) => self.services.thaw(),
+            (_, freeze) => self.place.restore(neighbour, freeze).await,
         }
-        scene.set(|state| state.broker_is_up = true);
+        scene.set(|state| {
+            state.broker_is_up = true;
+            state.down = None;
+        });
         scene.log_in_late().await;
+        Ok(())
     }
 }
 

@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use tokio_postgres::NoTls;
 
 use crate::measure::{self, Run};
+use crate::support::rabbitmq::RabbitMq;
 
 const KEYS: &str = r#"[{"id": "bench", "algo": "aes-256", "key": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}]"#;
 
@@ -77,7 +78,7 @@ impl Database {
 }
 
 /// Runs statements on a PostgreSQL.
-async fn batch(url: &str, statements: &str) -> Result<()> {
+pub async fn batch(url: &str, statements: &str) -> Result<()> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     let connection = tokio::spawn(connection);
     client.batch_execute(statements).await?;
@@ -88,30 +89,33 @@ async fn batch(url: &str, statements: &str) -> Result<()> {
 /// Everything that is measured on.
 pub struct World {
     folder: TempDir,
-    api: String,
-    username: String,
-    password: String,
+    rabbitmq: RabbitMq,
     postgres: String,
 }
 
 impl World {
     /// The services that the environment names.
     pub async fn new() -> Result<World> {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let world = World {
-            // Under `target`, which is on a disk where `/tmp` may be in memory, and syncs cost nothing.
-            folder: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?,
-            api: variable("RABBITMQ_API")?,
-            username: variable("RABBITMQ_USERNAME")?,
-            password: variable("RABBITMQ_PASSWORD")?,
-            postgres: variable("POSTGRES")?,
-        };
+        let world = World::on(RabbitMq::from_env(), variable("POSTGRES")?)?;
         // Tests don't care what becomes of their data when the machine dies, deployments do, and SQLite syncs too.
         let syncing = "ALTER SYSTEM SET fsync = on; ALTER SYSTEM SET full_page_writes = on; SELECT pg_reload_conf()";
         for statement in syncing.split("; ") {
             world.postgres(statement).await?;
         }
         Ok(world)
+    }
+
+    /// These.
+    pub fn on(rabbitmq: RabbitMq, postgres: String) -> Result<World> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        // Under `target`, which is on a disk where `/tmp` may be in memory, and syncs cost nothing.
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+        Ok(World { folder, rabbitmq, postgres })
+    }
+
+    /// The management API, of a cluster that of the first node.
+    fn api(&self) -> Result<&str> {
+        self.rabbitmq.apis().next().context("the URL of an API")
     }
 
     async fn postgres(&self, statement: &str) -> Result<()> {
@@ -159,9 +163,9 @@ impl World {
         command.envs([
             ("DATABASE_URL", database.url.as_str()),
             ("DB_CRYPTO_KEYS", KEYS),
-            ("RABBIT_BASE_URL", &self.api),
-            ("RABBIT_USERNAME", &self.username),
-            ("RABBIT_PASSWORD", &self.password),
+            ("RABBIT_BASE_URL", &self.rabbitmq.api),
+            ("RABBIT_USERNAME", &self.rabbitmq.username),
+            ("RABBIT_PASSWORD", &self.rabbitmq.password),
             ("SERVER_ADDRESS", "127.0.0.1"),
             ("PORT", "0"),
             // Claims are compared with pings; both are to be as fast as they can.
@@ -186,10 +190,14 @@ impl World {
 
     /// Asks the management API.
     pub async fn admin(&self, method: Method, path: &str, body: &Value) -> Result<()> {
-        let url = format!("{}/api/{path}", self.api);
+        let url = format!("{}/api/{path}", self.api()?);
         let client = Client::builder().no_proxy().timeout(Duration::from_secs(60)).build()?;
-        let sent =
-            client.request(method, url).basic_auth(&self.username, Some(&self.password)).json(body).send().await?;
+        let sent = client
+            .request(method, url)
+            .basic_auth(&self.rabbitmq.username, Some(&self.rabbitmq.password))
+            .json(body)
+            .send()
+            .await?;
         let (status, text) = (sent.status(), sent.text().await?);
         ensure!(status.is_success(), "{path}: {status} {text}");
         Ok(())
@@ -229,11 +237,11 @@ impl World {
 
     /// Deletes all users whose names begin with `prefix`.
     pub async fn delete_users_of(&self, prefix: &str) -> Result<()> {
-        let url = format!("{}/api/users?columns=name", self.api);
+        let url = format!("{}/api/users?columns=name", self.api()?);
         let client = Client::builder().no_proxy().timeout(Duration::from_secs(60)).build()?;
         let listed: Value = client
             .get(url)
-            .basic_auth(&self.username, Some(&self.password))
+            .basic_auth(&self.rabbitmq.username, Some(&self.rabbitmq.password))
             .send()
             .await?
             .error_for_status()?

@@ -37,6 +37,12 @@ pub async fn cluster() -> (MutexGuard<'static, ()>, Arc<Cluster>) {
     (turn, cluster)
 }
 
+/// A connection string, at another node's `host:port`.
+pub fn at(connection_string: &str, amqp: &str) -> String {
+    let (head, tail) = connection_string.split_once('@').unwrap();
+    format!("{head}@{amqp}/{}", tail.split_once('/').unwrap().1)
+}
+
 impl Cluster {
     fn start() -> Cluster {
         let own_id = std::process::id().to_string();

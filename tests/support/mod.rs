@@ -13,5 +13,6 @@ pub mod postgres;
 pub mod processes;
 pub mod pulse;
 pub mod rabbitmq;
+pub mod replicas;
 pub mod services;
 pub mod world;

@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::caller::Caller;
 use super::phases::NAMESPACES;
 use super::tally::{Answer, Claim};
+use crate::support::cluster::at;
 use crate::support::rabbitmq;
 use crate::world::name;
 
@@ -35,6 +36,8 @@ pub struct State {
     pub phase: usize,
     /// Whether the broker has to let clients in.
     pub broker_is_up: bool,
+    /// The node of a cluster that is down.
+    pub down: Option<usize>,
     /// Whether there is certainly no database.
     pub only_memory: bool,
     /// Whether no more is claimed.
@@ -45,14 +48,16 @@ pub struct State {
 pub struct Scene {
     /// A client for each web process, by caller.
     services: [Vec<Taskcluster>; 2],
+    /// Where the nodes of a cluster speak AMQP; nothing where there is none, and strings are good as they are.
+    nodes: Vec<String>,
     began: Instant,
     state: Mutex<State>,
     claims: Mutex<Vec<Claim>>,
 }
 
 impl Scene {
-    /// With web processes at these root URLs.
-    pub fn new(servers: &[&Url]) -> Result<Scene> {
+    /// With web processes at these root URLs, and the nodes of a cluster, if there is one, at these.
+    pub fn new(servers: &[&Url], nodes: Vec<String>) -> Result<Scene> {
         // One attempt at a time: those that follow are made here.
         let limits = RetryPolicy { retries: 0, ..RetryPolicy::default() };
         let service = |caller: Caller, url: &Url| {
@@ -62,8 +67,8 @@ impl Scene {
         };
         let all = |caller| servers.iter().map(|url| service(caller, url)).collect::<Result<_, _>>();
         let services = [all(Caller::Local)?, all(Caller::Remote)?];
-        let state = State { phase: 0, broker_is_up: true, only_memory: false, over: false };
-        Ok(Scene { services, began: Instant::now(), state: Mutex::new(state), claims: Mutex::default() })
+        let state = State { phase: 0, broker_is_up: true, down: None, only_memory: false, over: false };
+        Ok(Scene { services, nodes, began: Instant::now(), state: Mutex::new(state), claims: Mutex::default() })
     }
 
     /// Changes how things are.
@@ -170,10 +175,19 @@ impl Scene {
     async fn log_in(&self, number: usize) {
         let answered = self.claims()[number].answer.clone();
         let Some(answer) = answered.filter(|_| self.state().broker_is_up) else { return };
-        let works = log_in(&answer.connection_string).await;
+        let works = self.lets_in(&answer.connection_string).await;
         if self.state().broker_is_up {
             let claim = &mut self.claims()[number];
             claim.works = Some(works && claim.works != Some(false));
+        }
+    }
+
+    /// Whether the broker lets in who has this; of a cluster, a node that is up, as through a balancer.
+    async fn lets_in(&self, connection_string: &str) -> bool {
+        let down = self.state().down;
+        match self.nodes.iter().enumerate().find(|(node, _)| Some(*node) != down) {
+            Some((_, amqp)) => log_in(&at(connection_string, amqp)).await,
+            None => log_in(connection_string).await,
         }
     }
 
@@ -185,7 +199,7 @@ impl Scene {
                 waiting.entry(answer.connection_string.clone()).or_default().push(number);
             }
         }
-        let tried = stream::iter(waiting).map(async |(string, numbers)| (log_in(&string).await, numbers));
+        let tried = stream::iter(waiting).map(async |(string, numbers)| (self.lets_in(&string).await, numbers));
         let done = tried.buffer_unordered(4).for_each(async |(works, numbers)| {
             let (mut claims, now) = (self.claims(), SystemClock.now());
             for number in numbers {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use taskcluster_pulse::clock::Timestamp;
 
 use super::caller::Caller;
-use super::phases::PHASES;
+use super::phases::Phase;
 use crate::report::table;
 
 /// What a claim is answered.
@@ -42,6 +42,7 @@ pub struct Claim {
 
 /// What came of a run.
 pub struct Tally {
+    pub phases: &'static [Phase],
     pub minutes: u32,
     pub freeze: bool,
     pub rotation: Duration,
@@ -159,7 +160,7 @@ impl Tally {
             let is_meant = |claim: &&Claim| claim.caller == caller && phase.is_none_or(|phase| phase == claim.phase);
             Row::of(name, caller, &self.claims.iter().filter(is_meant).collect::<Vec<_>>())
         };
-        let phases = PHASES.iter().enumerate().map(|(number, (name, ..))| (*name, Some(number)));
+        let phases = self.phases.iter().enumerate().map(|(number, (name, ..))| (*name, Some(number)));
         let all = phases.chain([("in all", None)]);
         all.flat_map(|(name, phase)| Caller::BOTH.map(|caller| row(name, phase, caller))).collect()
     }
@@ -170,7 +171,7 @@ impl Tally {
             let failed = (claim.works == Some(false)).then_some("what was answered did not log in");
             for why in claim.refused.as_deref().into_iter().chain(failed) {
                 let failure = found.entry((claim.phase, claim.caller, why)).or_insert(Failure {
-                    phase: PHASES[claim.phase].0,
+                    phase: self.phases[claim.phase].0,
                     caller: claim.caller,
                     why,
                     count: 0,

@@ -10,6 +10,7 @@
 //! nothing bounds how many replies it works at. To collect and bound what it makes would take as much code as is here.
 
 use std::io::{self, Read};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -29,8 +30,9 @@ use super::around::{Edge, face, room_for};
 const SHORTEST: u64 = 1024;
 /// Of 11. Above this, brotli takes much longer for little.
 const BROTLI_QUALITY: i32 = 4;
-/// The window's size, as a power of two: room for a whole page of namespaces.
-const BROTLI_WINDOW: i32 = 19;
+/// The window's size, as a power of two: room for the whole body, or for a whole page of namespaces. Memory of twice its size is
+/// taken and filled with zeros.
+const BROTLI_WINDOWS: RangeInclusive<u32> = 12..=19;
 /// What a coding reads at a time, in bytes.
 const BUFFER: usize = 8192;
 
@@ -76,7 +78,9 @@ impl Coding {
             Coding::Deflate => ZlibEncoder::new(plain, Compression::fast()).read_to_end(&mut compressed)?,
             Coding::Gzip => GzEncoder::new(plain, Compression::fast()).read_to_end(&mut compressed)?,
             Coding::Brotli => {
-                let (quality, lgwin) = (BROTLI_QUALITY, BROTLI_WINDOW);
+                let window = plain.len().checked_ilog2().unwrap_or(0) + 1;
+                let window = window.clamp(*BROTLI_WINDOWS.start(), *BROTLI_WINDOWS.end());
+                let (quality, lgwin) = (BROTLI_QUALITY, window.cast_signed());
                 let params = BrotliEncoderParams { quality, lgwin, size_hint: plain.len(), ..Default::default() };
                 brotli::BrotliCompress(&mut &*plain, &mut compressed, &params)?
             }
