@@ -110,7 +110,9 @@ fn answers(namespaces: &[Namespace], tag: &str, queues: &[Value]) -> Answers {
     let body = |value: Value| Bytes::from(value.to_string());
     Answers(BTreeMap::from([
         ("vhosts/%2F", body(json!({"name": "/", "cluster_state": {"a": "running"}}))),
-        ("overview", body(json!({"rabbitmq_version": "3.10.8"}))),
+        ("overview", body(json!({"rabbitmq_version": "3.10.8", "node": "a"}))),
+        ("nodes", body(json!([{"name": "a", "running": true, "partitions": []}]))),
+        ("whoami", body(json!({"name": "bench", "tags": ["administrator"]}))),
         ("users", body(users.into())),
         ("vhosts/%2F/permissions", body(may_here.into())),
         ("permissions", body(rights.into())),

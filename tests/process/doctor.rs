@@ -46,13 +46,14 @@ async fn an_installation_that_is_well_has_nothing_that_does_not_work() {
         program.says("expire-namespaces: seen").await;
         let ended = doctor(&deployment).await;
         assert_eq!(ended.code, Some(0), "{ended:?}");
+        let release = format!("RabbitMQ {}", std::env::var("PULSE_TEST_RABBITMQ_VERSION").unwrap());
         for (name, words) in [
             ("settings", "all are right"),
             ("database", "answers"),
             ("keys", "opens all"),
             ("clock", "that of the database"),
             ("clock", "that of RabbitMQ"),
-            ("rabbitmq", "RabbitMQ 3."),
+            ("rabbitmq", release.as_str()),
             ("rights", "may do all"),
             ("alarms", "no node"),
             ("amqp", "accepts connections"),
